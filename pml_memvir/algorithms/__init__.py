@@ -1,0 +1,1 @@
+"""Ways to compute the loss over actual and virtual classes, one a file."""

@@ -1,0 +1,66 @@
+"""What a user can get wrong, said before anything has changed."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from pytorch_metric_learning.losses import ProxyAnchorLoss
+from pytorch_metric_learning.reducers import ClassWeightedReducer
+
+
+def integer(name: str, value: Any, least: int) -> int:
+    """`value` as an integer; TypeError if it is none, ValueError if below `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be >= {least}, got {number}")
+    return number
+
+
+def check_reducer(loss: torch.nn.Module) -> None:
+    """PML's ClassWeightedReducer takes ProxyAnchorLoss's proxies for rows: refuse it."""
+    reducer = getattr(loss, "reducer", None)
+    if isinstance(loss, ProxyAnchorLoss) and isinstance(reducer, torch.nn.Module):
+        if any(isinstance(m, ClassWeightedReducer) for m in reducer.modules()):
+            raise ValueError(
+                "ClassWeightedReducer does not weigh classes under ProxyAnchorLoss, "
+                "whose losses are one a class, not one a row: use another reducer"
+            )
+
+
+def check_batch(
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    num_classes: int,
+    embedding_size: int,
+) -> None:
+    """Raise unless embeddings are (B, D) and labels (B,) of 0 to C-1.
+
+    A label of C or more would silently be one of a virtual class.
+    """
+    if not embeddings.is_floating_point():
+        raise TypeError(f"embeddings must be floating point, got {embeddings.dtype}")
+    if embeddings.ndim != 2 or embeddings.shape[1] != embedding_size:
+        raise ValueError(
+            f"embeddings must have shape (batch_size, {embedding_size}), "
+            f"got {tuple(embeddings.shape)}"
+        )
+    if len(embeddings) == 0:
+        raise ValueError("embeddings must hold at least one row, got an empty batch")
+    if labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"labels must be integers, got {labels.dtype}")
+    if labels.shape != embeddings.shape[:1]:
+        raise ValueError(
+            f"labels must have shape ({len(embeddings)},), one for each row of "
+            f"embeddings, got {tuple(labels.shape)}"
+        )
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= num_classes:
+        raise ValueError(
+            f"labels must be 0 to {num_classes - 1}, as the loss has {num_classes} "
+            f"classes, got {lowest} to {highest}"
+        )

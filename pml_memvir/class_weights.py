@@ -1,0 +1,189 @@
+"""Where each loss keeps its class weights, and what grows with their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_metric_learning import losses as pml_losses
+from pytorch_metric_learning.utils import common_functions as c_f
+
+from . import losses as own_losses
+
+
+def _cast_types(loss: torch.nn.Module, embeddings: torch.Tensor) -> None:
+    """Let the loss bring its class weights to the embeddings' dtype and device."""
+    cast_types: Any = getattr(loss, "cast_types", None)
+    if cast_types is not None:
+        cast_types(embeddings.dtype, embeddings.device)
+
+
+def _renormalise(loss: torch.nn.Module, embeddings: torch.Tensor) -> None:
+    """P2SGrad keeps its class weights at unit length by rewriting them."""
+    weight: Any = loss.weight
+    unit = weight.data.renorm(2, 1, 1e-5).mul(1e5)
+    weight.data = c_f.to_device(unit, embeddings, dtype=embeddings.dtype)
+
+
+@dataclass(frozen=True)
+class ClassWeightLayout:
+    """How a loss stores C classes of K centres each, of D numbers.
+
+    Args:
+        parameter: name of the parameter that holds the class weights.
+        class_dim: its dimension that counts classes: 0 for (C K, D), 1 for (D, C K).
+            With K > 1 centres the order is class-major.
+        centers_per_class: K, or the name of the loss's attribute that holds it.
+        before_loss: what the loss does to its own class weights in a forward call;
+            done on the parameter before virtual classes are appended to it.
+    """
+
+    parameter: str
+    class_dim: int
+    centers_per_class: int | str = 1
+    before_loss: Callable[[torch.nn.Module, torch.Tensor], None] = _cast_types
+
+    def get(self, loss: torch.nn.Module) -> torch.nn.Parameter:
+        weight: torch.nn.Parameter = getattr(loss, self.parameter)
+        return weight
+
+    def rows(self, loss: torch.nn.Module) -> torch.Tensor:
+        """The class weights as (C K, D), detached; a view, not a copy."""
+        weight = self.get(loss).detach()
+        return weight if self.class_dim == 0 else weight.t()
+
+    def num_centers(self, loss: torch.nn.Module) -> int:
+        """K, centres a class."""
+        k = self.centers_per_class
+        return int(getattr(loss, k)) if isinstance(k, str) else k
+
+    def num_classes(self, loss: torch.nn.Module) -> int:
+        """C, from the parameter's shape: several PML losses leave `num_classes` at 0."""
+        return self.get(loss).shape[self.class_dim] // self.num_centers(loss)
+
+    def embedding_size(self, loss: torch.nn.Module) -> int:
+        return self.get(loss).shape[1 - self.class_dim]
+
+    def grown(self, loss: torch.nn.Module, virtual: torch.Tensor) -> dict[str, Any]:
+        """The loss's attributes, by name, with virtual classes behind the actual ones.
+
+        Args:
+            virtual: (n C K, D), the class weights of n snapshots, one after another.
+        """
+        weight = self.get(loss)
+        virtual = virtual.to(weight)
+        tail = virtual if self.class_dim == 0 else virtual.t()
+        classes = self.num_classes(loss)
+        total = classes + len(virtual) // self.num_centers(loss)
+        attributes: dict[str, Any] = {
+            self.parameter: torch.cat([weight, tail], dim=self.class_dim)
+        }
+        if getattr(loss, "num_classes", None) == classes:
+            attributes["num_classes"] = total
+        if hasattr(loss, "proxy_labels"):
+            attributes["proxy_labels"] = torch.arange(total, device=weight.device)
+        return attributes
+
+    def check(self, loss: torch.nn.Module) -> None:
+        """Raise ValueError unless the loss has class weights of this layout."""
+        name = type(loss).__name__
+        weight = getattr(loss, self.parameter, None)
+        if not isinstance(weight, torch.nn.Parameter) or weight.ndim != 2:
+            raise ValueError(
+                f"{name}.{self.parameter} must be a 2-D torch.nn.Parameter, got "
+                f"{'nothing' if weight is None else type(weight).__name__}"
+                f"{tuple(weight.shape) if isinstance(weight, torch.Tensor) else ''}"
+            )
+        size, k = weight.shape[self.class_dim], self.num_centers(loss)
+        if k < 1 or size < 1 or size % k:
+            raise ValueError(
+                f"{name}.{self.parameter} must hold a positive multiple of "
+                f"centers_per_class={k} along dimension {self.class_dim}, "
+                f"got shape {tuple(weight.shape)}"
+            )
+
+
+_LAYOUTS: dict[type, ClassWeightLayout] = {
+    pml_losses.ArcFaceLoss: ClassWeightLayout("W", 1),
+    pml_losses.CosFaceLoss: ClassWeightLayout("W", 1),
+    pml_losses.LargeMarginSoftmaxLoss: ClassWeightLayout("W", 1),
+    pml_losses.NormalizedSoftmaxLoss: ClassWeightLayout("W", 1),
+    pml_losses.P2SGradLoss: ClassWeightLayout("weight", 1, before_loss=_renormalise),
+    pml_losses.ProxyAnchorLoss: ClassWeightLayout("proxies", 0),
+    pml_losses.ProxyNCALoss: ClassWeightLayout("proxies", 0),
+    pml_losses.SoftTripleLoss: ClassWeightLayout("fc", 1, "centers_per_class"),
+    pml_losses.SphereFaceLoss: ClassWeightLayout("W", 1),
+    pml_losses.SubCenterArcFaceLoss: ClassWeightLayout("W", 1, "sub_centers"),
+    own_losses.NormSoftmax: ClassWeightLayout("W", 1),
+    own_losses.ProxyNCA: ClassWeightLayout("W", 1),
+    own_losses.Softmax: ClassWeightLayout("W", 1),
+}
+
+
+def supported_losses() -> list[str]:
+    """Names of the losses that have a layout, sorted."""
+    return sorted(cls.__name__ for cls in _LAYOUTS)
+
+
+def unsupported(name: str) -> ValueError:
+    """The error for a loss without a layout."""
+    return ValueError(
+        f"MemVir does not support {name}: it needs a loss with one weight vector or "
+        f"more for each class. Supported: {', '.join(supported_losses())}. Add your "
+        "own with pml_memvir.register_loss"
+    )
+
+
+def layout_of(loss: object) -> ClassWeightLayout:
+    """The layout of the nearest registered class in the loss's MRO."""
+    for cls in type(loss).__mro__:
+        if cls in _LAYOUTS:
+            layout = _LAYOUTS[cls]
+            assert isinstance(loss, torch.nn.Module)
+            layout.check(loss)
+            return layout
+    if isinstance(loss, type):
+        raise unsupported(f"the class {loss.__name__} (pass an instance of a loss)")
+    raise unsupported(type(loss).__name__)
+
+
+def register_loss(
+    cls: type[torch.nn.Module],
+    parameter: str,
+    class_dim: int,
+    centers_per_class: int | str = 1,
+) -> None:
+    """Make MemVir accept a loss of your own, and its subclasses.
+
+    The loss must follow PML's conventions: it is called as
+    `loss(embeddings, labels, indices_tuple)`, reads its number of classes from the
+    parameter or from an attribute `num_classes`, and uses an `indices_tuple`, if at
+    all, through `loss_and_miner_utils.convert_to_weights`.
+
+    Args:
+        cls: the loss class.
+        parameter: name of its parameter of class weights.
+        class_dim: 0 if that parameter is (classes, embedding_size), 1 if it is
+            (embedding_size, classes).
+        centers_per_class: centres a class (class-major), or the name of the attribute
+            that holds their number.
+
+    Raises:
+        TypeError, ValueError: an argument is not of that form.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, torch.nn.Module)):
+        raise TypeError(f"cls must be a subclass of torch.nn.Module, got {cls!r}")
+    if not isinstance(parameter, str) or not parameter.isidentifier():
+        raise ValueError(f"parameter must be an attribute's name, got {parameter!r}")
+    if class_dim not in (0, 1):
+        raise ValueError(f"class_dim must be 0 or 1, got {class_dim!r}")
+    if not isinstance(centers_per_class, str) and (
+        not isinstance(centers_per_class, int) or centers_per_class < 1
+    ):
+        raise ValueError(
+            "centers_per_class must be an integer >= 1 or an attribute's name, "
+            f"got {centers_per_class!r}"
+        )
+    _LAYOUTS[cls] = ClassWeightLayout(parameter, class_dim, centers_per_class)

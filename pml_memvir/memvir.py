@@ -1,0 +1,254 @@
+"""MemVir: any loss with class weights, trained against its own recent past."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from pytorch_metric_learning.losses.base_loss_wrapper import BaseLossWrapper
+from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
+
+from . import checks
+from . import class_weights as c_w
+from .algorithms.concatenation import concatenation
+from .inner_attributes import InnerLossAttributes
+from .memory import SnapshotMemory, Snapshots
+
+STATE_VERSION = 1
+
+
+class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
+    """Memory-based virtual classes around a softmax or proxy loss.
+
+    Every training step leaves a snapshot: its embeddings, its labels and the class
+    weights it used. Snapshots taken at regular distances before the present one serve
+    as additional, virtual classes, without gradient. Naive equivalent of step t:
+
+        past = [snapshots[t - k * (step_gap + 1)] for k in 1..num_steps if it exists]
+        W = cat([class weights, *(s.class_weights for s in past)])
+        x = cat([embeddings, *(s.embeddings for s in past)])
+        y = cat([labels, *(s.labels + k * C for k, s in enumerate(past, 1))])
+        value = loss over (x, y) with class weights W
+
+    A step is one forward call in training mode with gradients on. In evaluation mode,
+    and where gradients are off, MemVir is its inner loss and remembers nothing.
+
+    Args:
+        loss: a loss with class weights: see `supported_losses()`. It stays reachable
+            as `.loss`; its public attributes can be read and set on the wrapper too.
+        num_steps: N, the most snapshots that a step meets; >= 1.
+        step_gap: M, steps left out between two snapshots that meet; >= 0.
+        warmup_steps: U, training steps before the first is remembered; >= 0. For
+            epochs see `epochs_to_steps`.
+        **kwargs: `collect_stats`, of PML's ModuleWithRecords.
+
+    Shapes:
+        embeddings (B, D), labels (B,) of 0 to C-1. The memory holds
+        N (M+1) (C K + B) D numbers, for K centres a class.
+
+    Raises:
+        ValueError: the loss is not supported, a setting is out of range, or a batch
+            does not fit the loss (a step that raises leaves no trace).
+        TypeError: a setting is no integer, or embeddings or labels are of a wrong type.
+
+    Source: Ko, Gu and Kim, Learning with Memory-based Virtual Classes for Deep Metric
+    Learning, ICCV 2021, arXiv 2103.16940.
+    """
+
+    def __init__(
+        self,
+        loss: torch.nn.Module,
+        num_steps: int,
+        step_gap: int,
+        warmup_steps: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        layout = c_w.layout_of(loss)
+        checks.check_reducer(loss)
+        # BaseLossWrapper would check the loss by its name, which subclasses change.
+        super(BaseLossWrapper, self).__init__(**kwargs)
+        self.num_steps = checks.integer("num_steps", num_steps, least=1)
+        self.step_gap = checks.integer("step_gap", step_gap, least=0)
+        self.warmup_steps = checks.integer("warmup_steps", warmup_steps, least=0)
+        self.step = 0
+        self._layout = layout
+        self._memory = SnapshotMemory(self.num_steps, self.step_gap)
+        self._num_virtual_steps = 0
+        self._warned_non_finite = False
+        self.loss = loss  # last: from here on its attributes are the wrapper's, too
+        self.add_to_recordable_attributes(
+            list_of_names=[
+                "num_steps",
+                "step_gap",
+                "warmup_steps",
+                "num_virtual_classes",
+            ],
+            is_stat=False,
+        )
+
+    def forward(
+        self,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        indices_tuple: Any = None,
+        ref_emb: torch.Tensor | None = None,
+        ref_labels: torch.Tensor | None = None,
+    ) -> Any:
+        """The loss of embeddings (B, D) with labels (B,), as its reducer returns it."""
+        self.reset_stats()
+        if labels is None or ref_emb is not None or ref_labels is not None:
+            return self._not_applicable(
+                embeddings, labels, indices_tuple, ref_emb, ref_labels
+            )
+        num_classes = self._layout.num_classes(self.loss)
+        embedding_size = self._layout.embedding_size(self.loss)
+        checks.check_batch(embeddings, labels, num_classes, embedding_size)
+        labels = labels.to(embeddings.device)
+        embeddings = self._spare_class_weights(embeddings)
+        if not (self.training and torch.is_grad_enabled()):
+            return self.loss(embeddings, labels, indices_tuple)
+
+        virtual = self._read_memory()
+        if virtual is None:
+            value = self.loss(embeddings, labels, indices_tuple)
+        else:
+            value = concatenation(
+                self.loss, self._layout, embeddings, labels, indices_tuple, virtual
+            )
+        self._num_virtual_steps = 0 if virtual is None else len(virtual)
+        self._remember(embeddings.detach(), labels)
+        self.step += 1
+        return value
+
+    @property
+    def num_virtual_steps(self) -> int:
+        """Snapshots that the last training step met."""
+        return self._num_virtual_steps
+
+    @property
+    def num_virtual_classes(self) -> int:
+        """Virtual classes that the last training step met."""
+        return self._num_virtual_steps * self._layout.num_classes(self.loss)
+
+    @property
+    def memory_nbytes(self) -> int:
+        """Bytes that the memory occupies now."""
+        return self._memory.nbytes
+
+    def reset_memory(self) -> None:
+        """Empty the memory; the step counter goes on, so there is no second warm-up."""
+        self._memory.reset()
+        self._num_virtual_steps = 0
+
+    def virtual_classes(self) -> Snapshots | None:
+        """A copy of the snapshots that the next training step will meet, or None."""
+        virtual = self._memory.read(self.step)
+        if virtual is None:
+            return None
+        return Snapshots(
+            virtual.class_weights.clone(),
+            virtual.embeddings.clone(),
+            virtual.labels.clone(),
+            virtual.batch_sizes,
+        )
+
+    @staticmethod
+    def supported_losses() -> list[str]:
+        """Names of the losses that can be wrapped, those of `register_loss` included.
+
+        Losses are recognised by class: subclasses of these are supported as well.
+        """
+        return c_w.supported_losses()
+
+    @classmethod
+    def check_loss_support(cls, loss_name: str) -> None:
+        """Raise ValueError unless a supported loss has this name."""
+        if loss_name not in cls.supported_losses():
+            raise c_w.unsupported(loss_name)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The memory and its counters: tensors, integers and strings in plain dicts."""
+        return {
+            "version": STATE_VERSION,
+            "settings": self._settings(),
+            "step": self.step,
+            "num_virtual_steps": self._num_virtual_steps,
+            "memory": self._memory.state(),
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_extra_state` gave.
+
+        Raises:
+            ValueError: the state is of another version or of other settings.
+        """
+        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
+            found = state.get("version") if isinstance(state, dict) else state
+            raise ValueError(
+                f"MemVir's state must be of version {STATE_VERSION}, got {found!r}"
+            )
+        if state["settings"] != self._settings():
+            raise ValueError(
+                "the checkpoint is of another MemVir: expected "
+                f"{self._settings()}, got {state['settings']}"
+            )
+        self._memory.load_state(state["memory"])
+        self.step = int(state["step"])
+        self._num_virtual_steps = int(state["num_virtual_steps"])
+
+    def _settings(self) -> dict[str, Any]:
+        """What a checkpoint's memory depends on."""
+        return {
+            "loss": type(self.loss).__name__,
+            "num_steps": self.num_steps,
+            "step_gap": self.step_gap,
+            "num_classes": self._layout.num_classes(self.loss),
+            "embedding_size": self._layout.embedding_size(self.loss),
+        }
+
+    def _not_applicable(self, embeddings: torch.Tensor, *others: Any) -> Any:
+        """Calls that MemVir cannot serve: let the inner loss say so in its own words."""
+        value = self.loss(embeddings, *others)
+        if self.training and torch.is_grad_enabled():
+            raise ValueError(
+                "MemVir needs labels and supports neither ref_emb nor ref_labels"
+            )
+        return value
+
+    def _spare_class_weights(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Under CPU autocast, embeddings in the class weights' dtype.
+
+        PML's losses bring their parameter to the embeddings' dtype, save under
+        autocast; but they ask for CUDA's only, and would leave it in bfloat16 for good.
+        """
+        if embeddings.device.type == "cpu" and torch.is_autocast_cpu_enabled():
+            return embeddings.to(self._layout.get(self.loss).dtype)
+        return embeddings
+
+    def _read_memory(self) -> Snapshots | None:
+        if not self._memory.holds(self._layout.rows(self.loss)):
+            warnings.warn(
+                "MemVir's memory is emptied: the class weights now have shape "
+                f"{tuple(self._layout.get(self.loss).shape)}.",
+                stacklevel=3,
+            )
+            self.reset_memory()
+        return self._memory.read(self.step)
+
+    def _remember(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+        """Leave this step's snapshot or, in warm-up and for non-finite data, a hole."""
+        class_weights = self._layout.rows(self.loss)
+        if self.step < self.warmup_steps:
+            self._memory.forget(self.step)
+        elif embeddings.isfinite().all() and class_weights.isfinite().all():
+            self._memory.remember(self.step, class_weights, embeddings, labels)
+        else:
+            self._memory.forget(self.step)
+            if not self._warned_non_finite:
+                self._warned_non_finite = True
+                warnings.warn(
+                    f"Step {self.step} has NaN or infinity in its embeddings or class "
+                    "weights: MemVir does not remember it. Said once.",
+                    stacklevel=3,
+                )

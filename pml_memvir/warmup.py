@@ -1,0 +1,55 @@
+"""Warm-up in epochs, as papers give it, to steps, as MemVir counts it."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from pytorch_metric_learning.trainers import BaseTrainer
+from pytorch_metric_learning.utils import common_functions as c_f
+
+
+def epochs_to_steps(num_epochs: int, source: Any) -> int:
+    """Training steps in `num_epochs` epochs.
+
+    The naive equivalent is `num_epochs * len(dataloader)`. PML's trainers build their
+    loader themselves and drop the last partial batch: give the trainer, and its own
+    count is used. MemVir has to exist before the trainer, so set it afterwards:
+
+        loss = MemVir(inner_loss, num_steps=20, step_gap=25)
+        trainer = MetricLossOnly(..., loss_funcs={"metric_loss": loss}, ...)
+        loss.warmup_steps = epochs_to_steps(40, trainer)
+
+    Args:
+        num_epochs: number of epochs, >= 0.
+        source: a PML trainer, or anything whose `len` is its batches an epoch.
+
+    Raises:
+        TypeError: `source` is neither.
+        ValueError: `num_epochs` is negative.
+    """
+    num_epochs = operator.index(num_epochs)
+    if num_epochs < 0:
+        raise ValueError(f"num_epochs must be >= 0, got {num_epochs}")
+    if isinstance(source, BaseTrainer):
+        return num_epochs * _iterations_per_epoch(source)
+    try:
+        return num_epochs * len(source)
+    except TypeError as error:
+        raise TypeError(
+            "source must be a PML trainer or a data loader with a length, "
+            f"got {type(source).__name__}: {error}"
+        ) from error
+
+
+def _iterations_per_epoch(trainer: BaseTrainer) -> int:
+    """The trainer's own setting or, as long as it has none, its loader's length."""
+    return trainer.iterations_per_epoch or len(
+        c_f.get_train_dataloader(
+            trainer.dataset,
+            trainer.batch_size,
+            trainer.sampler,
+            0,
+            trainer.collate_fn,
+        )
+    )
