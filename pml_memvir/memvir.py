@@ -222,7 +222,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         PML's losses bring their parameter to the embeddings' dtype, save under
         autocast; but they ask for CUDA's only, and would leave it in bfloat16 for good.
         """
-        if embeddings.device.type == "cpu" and torch.is_autocast_cpu_enabled():
+        if embeddings.device.type == "cpu" and _cpu_autocast():
             return embeddings.to(self._layout.get(self.loss).dtype)
         return embeddings
 
@@ -252,3 +252,10 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
                     "weights: MemVir does not remember it. Said once.",
                     stacklevel=3,
                 )
+
+
+def _cpu_autocast() -> bool:
+    try:
+        return torch.is_autocast_enabled("cpu")
+    except TypeError:  # torch < 2.4
+        return torch.is_autocast_cpu_enabled()

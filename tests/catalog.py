@@ -1,0 +1,110 @@
+"""Every supported loss, once for the package and once for the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from pytorch_metric_learning import losses as pml
+
+from pml_memvir import losses as own
+
+from . import reference
+from .reference import Inner, pml_inner, softmax_inner
+
+NUM_CLASSES = 5
+EMBEDDING_SIZE = 6
+
+
+@dataclass
+class Case:
+    name: str
+    make: Callable[..., torch.nn.Module]  # (num_classes, **kwargs) -> loss
+    parameter: str
+    class_dim: int
+    num_centers: int = 1
+    own_inner: Inner | None = None
+    tolerance: float = 1e-9
+
+    def loss(self, num_classes: int = NUM_CLASSES, **kwargs: Any) -> torch.nn.Module:
+        return self.make(num_classes, **kwargs).double()
+
+    def inner(self, **kwargs: Any) -> Inner:
+        if self.own_inner is not None:
+            return self.own_inner
+        make = partial(self.loss, **kwargs)
+        return pml_inner(make, self.parameter, self.class_dim, self.num_centers)
+
+    def weight(self, loss: torch.nn.Module) -> torch.nn.Parameter:
+        return getattr(loss, self.parameter)
+
+    def rows(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the parameter's shape as (classes x centres, D)."""
+        return tensor if self.class_dim == 0 else tensor.t()
+
+
+def _make(cls: type, **fixed: Any) -> Callable[..., torch.nn.Module]:
+    def make(num_classes: int, **kwargs: Any) -> torch.nn.Module:
+        return cls(
+            num_classes=num_classes, embedding_size=EMBEDDING_SIZE, **fixed, **kwargs
+        )
+
+    return make
+
+
+def _make_p2s(num_classes: int, **kwargs: Any) -> torch.nn.Module:
+    return pml.P2SGradLoss(EMBEDDING_SIZE, num_classes, **kwargs)
+
+
+CASES = [
+    Case("NormalizedSoftmaxLoss", _make(pml.NormalizedSoftmaxLoss), "W", 1),
+    Case("ProxyNCALoss", _make(pml.ProxyNCALoss, softmax_scale=3), "proxies", 0),
+    Case("ProxyAnchorLoss", _make(pml.ProxyAnchorLoss), "proxies", 0),
+    Case("SoftTripleLoss", _make(pml.SoftTripleLoss, centers_per_class=3), "fc", 1, 3),
+    Case("LargeMarginSoftmaxLoss", _make(pml.LargeMarginSoftmaxLoss), "W", 1),
+    Case("SphereFaceLoss", _make(pml.SphereFaceLoss), "W", 1),
+    Case("CosFaceLoss", _make(pml.CosFaceLoss, scale=16), "W", 1),
+    Case("ArcFaceLoss", _make(pml.ArcFaceLoss, scale=16), "W", 1),
+    Case(
+        "SubCenterArcFaceLoss",
+        _make(pml.SubCenterArcFaceLoss, scale=16, sub_centers=2),
+        "W",
+        1,
+        2,
+    ),
+    Case("P2SGradLoss", _make_p2s, "weight", 1, tolerance=1e-7),
+    Case(
+        "NormSoftmax",
+        _make(own.NormSoftmax),
+        "W",
+        1,
+        own_inner=softmax_inner(reference.norm_softmax(23.0)),
+    ),
+    Case(
+        "ProxyNCA",
+        _make(own.ProxyNCA),
+        "W",
+        1,
+        own_inner=softmax_inner(reference.proxy_nca(12.0)),
+    ),
+    Case("Softmax", _make(own.Softmax), "W", 1, own_inner=softmax_inner(reference.softmax)),
+]
+BY_NAME = {case.name: case for case in CASES}
+
+
+def batch(
+    generator: torch.Generator,
+    size: int,
+    num_classes: int = NUM_CLASSES,
+    unit: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random embeddings (size, D), by default of unit length, and labels."""
+    embeddings = torch.randn(
+        size, EMBEDDING_SIZE, generator=generator, dtype=torch.float64
+    )
+    if unit:
+        embeddings = torch.nn.functional.normalize(embeddings)
+    return embeddings, torch.randint(num_classes, (size,), generator=generator)

@@ -1,0 +1,152 @@
+"""The naive MemVir, from lists, loops and the paper's words: the tests' oracle.
+
+Nothing of `pml_memvir` is imported here. A loss over virtual classes is, for the
+oracle, the same loss built anew with that many more classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+# (embeddings, labels, class weights as (classes x centres, D)) ->
+# (loss, gradient of the class weights, class weights as the forward call left them)
+Inner = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor],
+    tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+]
+
+
+@dataclass
+class Snapshot:
+    embeddings: torch.Tensor
+    labels: torch.Tensor
+    class_weights: torch.Tensor
+
+
+@dataclass
+class Result:
+    loss: torch.Tensor
+    embedding_grad: torch.Tensor
+    weight_grad: torch.Tensor
+    class_weights: torch.Tensor  # those that the step used
+    num_virtual_steps: int
+
+
+class NaiveMemVir:
+    """All snapshots ever taken, in a dictionary by step; the paper's rule picks some."""
+
+    def __init__(
+        self,
+        inner: Inner,
+        num_classes: int,
+        num_steps: int,
+        step_gap: int,
+        warmup_steps: int = 0,
+    ) -> None:
+        self.inner = inner
+        self.num_classes = num_classes
+        self.num_steps = num_steps
+        self.step_gap = step_gap
+        self.warmup_steps = warmup_steps
+        self.snapshots: dict[int, Snapshot] = {}
+        self.step = 0
+
+    def __call__(
+        self,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor,
+        class_weights: torch.Tensor,
+    ) -> Result:
+        past = []
+        for k in range(1, self.num_steps + 1):
+            step = self.step - k * (self.step_gap + 1)
+            if step in self.snapshots:
+                past.append(self.snapshots[step])
+
+        actual = embeddings.detach().clone().requires_grad_()
+        all_embeddings, all_labels = [actual], [labels]
+        all_weights = [class_weights.detach()]
+        for k, snapshot in enumerate(past, start=1):
+            all_embeddings.append(snapshot.embeddings)
+            all_labels.append(snapshot.labels + k * self.num_classes)
+            all_weights.append(snapshot.class_weights)
+
+        loss, weight_grad, used = self.inner(
+            torch.cat(all_embeddings), torch.cat(all_labels), torch.cat(all_weights)
+        )
+        rows = len(class_weights)
+        if self.step >= self.warmup_steps:
+            finite = embeddings.isfinite().all() and used[:rows].isfinite().all()
+            if finite:
+                self.snapshots[self.step] = Snapshot(
+                    embeddings.detach().clone(), labels.clone(), used[:rows].clone()
+                )
+        self.step += 1
+        assert actual.grad is not None
+        return Result(
+            loss.detach(), actual.grad, weight_grad[:rows], used[:rows], len(past)
+        )
+
+    def reset_memory(self) -> None:
+        self.snapshots.clear()
+
+
+def pml_inner(
+    make: Callable[[int], torch.nn.Module],
+    parameter: str,
+    class_dim: int,
+    num_centers: int = 1,
+) -> Inner:
+    """A loss of PML, built with as many classes as there are weights."""
+
+    def inner(embeddings, labels, class_weights):
+        loss = make(len(class_weights) // num_centers)
+        weights = class_weights if class_dim == 0 else class_weights.t()
+        setattr(loss, parameter, torch.nn.Parameter(weights.clone()))
+        value = loss(embeddings, labels)
+        value.backward()
+        weight = getattr(loss, parameter)
+        if class_dim == 0:
+            return value, weight.grad, weight.detach()
+        return value, weight.grad.t(), weight.detach().t()
+
+    return inner
+
+
+def softmax_inner(
+    logit: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Inner:
+    """Mean over rows of -log softmax at the label; `logit` of one row and one class."""
+
+    def inner(embeddings, labels, class_weights):
+        weights = class_weights.clone().requires_grad_()
+        losses = []
+        for row, label in zip(embeddings, labels.tolist()):
+            logits = torch.stack([logit(row, weight) for weight in weights])
+            losses.append(torch.logsumexp(logits, dim=0) - logits[label])
+        value = sum(losses) / len(losses)
+        value.backward()
+        return value, weights.grad, weights.detach()
+
+    return inner
+
+
+def softmax(row: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return row.dot(weight)
+
+
+def norm_softmax(scale: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    return lambda row, weight: scale * row.dot(weight / weight.norm())
+
+
+def proxy_nca(scale: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    return lambda row, weight: -scale * (row - weight / weight.norm()).square().sum()
+
+
+def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    """||a - b|| / ||b||, the measure of all comparisons."""
+    difference = float((a - b).norm())
+    return difference / float(b.norm()) if difference else 0.0
