@@ -22,7 +22,7 @@ def integer(name: str, value: Any, least: int) -> int:
 
 
 def check_reducer(loss: torch.nn.Module) -> None:
-    """PML's ClassWeightedReducer takes ProxyAnchorLoss's proxies for rows: refuse it."""
+    """Refuse ClassWeightedReducer under ProxyAnchorLoss, whose losses are no rows."""
     reducer = getattr(loss, "reducer", None)
     if isinstance(loss, ProxyAnchorLoss) and isinstance(reducer, torch.nn.Module):
         if any(isinstance(m, ClassWeightedReducer) for m in reducer.modules()):

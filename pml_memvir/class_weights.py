@@ -60,7 +60,7 @@ class ClassWeightLayout:
         return int(getattr(loss, k)) if isinstance(k, str) else k
 
     def num_classes(self, loss: torch.nn.Module) -> int:
-        """C, from the parameter's shape: several PML losses leave `num_classes` at 0."""
+        """C, by the parameter's shape: some of PML's losses say num_classes = 0."""
         return self.get(loss).shape[self.class_dim] // self.num_centers(loss)
 
     def embedding_size(self, loss: torch.nn.Module) -> int:

@@ -208,7 +208,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         }
 
     def _not_applicable(self, embeddings: torch.Tensor, *others: Any) -> Any:
-        """Calls that MemVir cannot serve: let the inner loss say so in its own words."""
+        """What MemVir cannot serve: the inner loss says so in its own words."""
         value = self.loss(embeddings, *others)
         if self.training and torch.is_grad_enabled():
             raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from pytorch_metric_learning import losses as pml
 
+from pml_memvir import MemVir
 from pml_memvir import losses as own
 
 from . import reference
@@ -90,7 +91,13 @@ CASES = [
         1,
         own_inner=softmax_inner(reference.proxy_nca(12.0)),
     ),
-    Case("Softmax", _make(own.Softmax), "W", 1, own_inner=softmax_inner(reference.softmax)),
+    Case(
+        "Softmax",
+        _make(own.Softmax),
+        "W",
+        1,
+        own_inner=softmax_inner(reference.softmax),
+    ),
 ]
 BY_NAME = {case.name: case for case in CASES}
 
@@ -108,3 +115,23 @@ def batch(
     if unit:
         embeddings = torch.nn.functional.normalize(embeddings)
     return embeddings, torch.randint(num_classes, (size,), generator=generator)
+
+
+def norm_softmax(**kwargs: Any) -> MemVir:
+    """The MemVir of most tests; always of the same weights."""
+    torch.manual_seed(0)
+    return MemVir(own.NormSoftmax(NUM_CLASSES, EMBEDDING_SIZE).double(), **kwargs)
+
+
+def train(
+    memvir: MemVir, batches: list[tuple[torch.Tensor, torch.Tensor]]
+) -> list[torch.Tensor]:
+    """The losses of some steps."""
+    return [memvir(x.clone().requires_grad_(), y).detach() for x, y in batches]
+
+
+def ragged(seed: int, num_steps: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of 2 to 6 rows."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(2, 7, (num_steps,), generator=generator).tolist()
+    return [batch(generator, size) for size in sizes]

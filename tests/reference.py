@@ -36,7 +36,7 @@ class Result:
 
 
 class NaiveMemVir:
-    """All snapshots ever taken, in a dictionary by step; the paper's rule picks some."""
+    """All snapshots ever taken, by step; the paper's rule picks some of them."""
 
     def __init__(
         self,

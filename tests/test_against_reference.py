@@ -9,7 +9,7 @@ import torch
 
 from pml_memvir import MemVir, losses
 
-from .catalog import BY_NAME, CASES, NUM_CLASSES, batch
+from .catalog import BY_NAME, CASES, NUM_CLASSES, batch, ragged
 from .reference import NaiveMemVir, norm_softmax, relative_error, softmax_inner
 
 DATA = Path(__file__).parent / "data"
@@ -42,12 +42,6 @@ def compare(case, memvir, naive, batches, learning_rate=LEARNING_RATE):
         optimizer.step()
         weights = expected.class_weights - learning_rate * expected.weight_grad
     return seen
-
-
-def ragged(seed, num_steps):
-    generator = torch.Generator().manual_seed(seed)
-    sizes = torch.randint(2, 7, (num_steps,), generator=generator).tolist()
-    return [batch(generator, size) for size in sizes]
 
 
 @pytest.mark.parametrize("num_steps, step_gap", [(1, 0), (1, 2), (2, 0), (3, 1)])
@@ -159,7 +153,7 @@ def test_oracle_agrees_with_the_golden_trace():
 @pytest.mark.parametrize("step_gap", [0, 1])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_two_forwards_before_one_backward(case, step_gap):
-    """At a gap of 0 the second forward's snapshot lies in the row the first has read."""
+    """At a gap of 0 the second forward writes to the row that the first has read."""
     torch.manual_seed(0)
     memvir = MemVir(case.loss(), 2, step_gap)
     naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, step_gap)

@@ -1,0 +1,82 @@
+"""Bad input gets a clear error and no change to the memory."""
+
+import copy
+
+import pytest
+import torch
+
+from .catalog import EMBEDDING_SIZE, norm_softmax, ragged, train
+
+
+@pytest.mark.parametrize(
+    "settings, error, message",
+    [
+        ({"num_steps": 0}, ValueError, "num_steps must be >= 1, got 0"),
+        ({"num_steps": 1.5}, TypeError, "num_steps must be an integer, got 1.5"),
+        ({"step_gap": -1}, ValueError, "step_gap must be >= 0, got -1"),
+        ({"warmup_steps": -3}, ValueError, "warmup_steps must be >= 0, got -3"),
+    ],
+)
+def test_bad_settings(settings, error, message):
+    with pytest.raises(error, match=message):
+        norm_softmax(**{"num_steps": 1, "step_gap": 0, **settings})
+
+
+def _labels(*values):
+    return torch.tensor(values)
+
+
+@pytest.mark.parametrize("mode", ["warm-up", "memory", "eval"])
+@pytest.mark.parametrize(
+    "x, y, error, message",
+    [
+        (
+            torch.randn(2, 7),
+            _labels(0, 1),
+            ValueError,
+            r"\(batch_size, 6\), got \(2, 7",
+        ),
+        (torch.randn(6), _labels(0), ValueError, r"\(batch_size, 6\), got \(6,\)"),
+        (torch.randn(2, 6), _labels(0, 5), ValueError, "0 to 4, .* got 0 to 5"),
+        (torch.randn(2, 6), _labels(-1, 1), ValueError, "0 to 4, .* got -1 to 1"),
+        (torch.randn(2, 6), _labels(0), ValueError, r"shape \(2,\), .* got \(1,\)"),
+        (torch.randn(1, 6), _labels([0]), ValueError, r"shape \(1,\), .* got \(1, 1\)"),
+        (torch.randn(2, 6), torch.rand(2), TypeError, "integers, got torch.float32"),
+        (torch.randn(0, 6), _labels(), (TypeError, ValueError), "got an empty batch"),
+        (torch.ones(2, 6).long(), _labels(0, 1), TypeError, "point, got torch.int64"),
+    ],
+)
+def test_bad_batches_leave_no_trace(x, y, error, message, mode):
+    memvir = norm_softmax(num_steps=2, step_gap=0, warmup_steps=2)
+    train(memvir, ragged(0, 1 if mode == "warm-up" else 5))
+    memvir.train(mode != "eval")
+    twin = copy.deepcopy(memvir)
+    with pytest.raises(error, match=message):
+        memvir(x, y)
+    assert memvir.step == twin.step and memvir.memory_nbytes == twin.memory_nbytes
+    for a, b in zip(train(memvir, ragged(1, 4)), train(twin, ragged(1, 4))):
+        assert torch.equal(a, b)
+
+
+def test_a_loss_that_raises_leaves_no_trace():
+    memvir = norm_softmax(num_steps=2, step_gap=0)
+    train(memvir, ragged(0, 3))
+    memvir.scale = "nonsense"
+    with pytest.raises(TypeError):
+        train(memvir, ragged(1, 1))
+    memvir.scale = 23.0
+    twin = norm_softmax(num_steps=2, step_gap=0)
+    train(twin, ragged(0, 3))
+    for a, b in zip(train(memvir, ragged(1, 4)), train(twin, ragged(1, 4))):
+        assert torch.equal(a, b)
+
+
+def test_other_class_weights_empty_the_memory():
+    memvir = norm_softmax(num_steps=2, step_gap=0)
+    train(memvir, ragged(0, 3))
+    memvir.W = torch.nn.Parameter(torch.randn(EMBEDDING_SIZE, 9).double())
+    memvir.num_classes = 9
+    with pytest.warns(UserWarning, match=r"emptied: .* have shape \(6, 9\)"):
+        memvir(*ragged(1, 1)[0])
+    train(memvir, ragged(2, 2))
+    assert memvir.num_virtual_classes == 18

@@ -1,0 +1,102 @@
+"""The memory in checkpoints."""
+
+import io
+
+import pytest
+import torch
+
+from pml_memvir import MemVir, losses
+
+from .catalog import EMBEDDING_SIZE, NUM_CLASSES, norm_softmax, ragged, train
+
+
+def saved_and_loaded(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("trained_before", [0, 4])
+def test_a_checkpoint_resumes_where_it_was(trained_before):
+    memvir = norm_softmax(num_steps=2, step_gap=1, warmup_steps=1)
+    train(memvir, ragged(0, 6))
+    state = saved_and_loaded(memvir.state_dict())
+    other = norm_softmax(num_steps=2, step_gap=1, warmup_steps=1)
+    train(other, ragged(9, trained_before))
+    other.load_state_dict(state)
+    assert other.step == 6
+    assert other.num_virtual_classes == memvir.num_virtual_classes > 0
+    batches = ragged(1, 9)
+    for a, b in zip(train(memvir, batches), train(other, batches)):
+        assert torch.equal(a, b)
+
+
+def test_a_checkpoint_before_anything_is_remembered():
+    memvir = norm_softmax(num_steps=2, step_gap=1, warmup_steps=9)
+    train(memvir, ragged(0, 3))
+    other = norm_softmax(num_steps=2, step_gap=1, warmup_steps=0)
+    train(other, ragged(0, 5))
+    other.load_state_dict(saved_and_loaded(memvir.state_dict()))
+    assert other.step == 3 and other.memory_nbytes == 0
+
+
+def test_state_between_forward_and_backward_is_complete():
+    memvir = norm_softmax(num_steps=2, step_gap=0)
+    batches = ragged(0, 8)
+    train(memvir, batches[:4])
+    loss = memvir(batches[4][0], batches[4][1])
+    state = saved_and_loaded(memvir.state_dict())
+    loss.backward()
+    other = norm_softmax(num_steps=2, step_gap=0)
+    other.load_state_dict(state)
+    for a, b in zip(train(memvir, batches[5:]), train(other, batches[5:])):
+        assert torch.equal(a, b)
+
+
+def test_a_checkpoint_loads_into_the_plain_loss():
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 3))
+    state = memvir.state_dict()
+    plain = losses.NormSoftmax(NUM_CLASSES, EMBEDDING_SIZE)
+    plain.load_state_dict({"W": state["loss.W"]})
+    assert torch.equal(plain.W, memvir.W.float())
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_steps": 3}, {"step_gap": 2}, {"loss": losses.Softmax(5, 6)}]
+)
+def test_a_checkpoint_of_other_settings_is_refused(change):
+    """Not by a KeyError or OSError: PML's loaders take those for other things."""
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 5))
+    settings = {"num_steps": 2, "step_gap": 1, "loss": losses.NormSoftmax(5, 6)}
+    other = MemVir(**{**settings, **change})
+    weight = other.W.detach().clone()
+    with pytest.raises(ValueError, match="of another MemVir: expected .*, got .*"):
+        other.load_state_dict(memvir.state_dict())
+    assert other.step == 0 and other.memory_nbytes == 0
+    assert torch.equal(other.W, weight)
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda s: s.update(version=99), "version 1, got 99"),
+        (lambda s: s["memory"].pop("labels"), "must hold"),
+        (lambda s: s["memory"].pop("batch_sizes"), "batch_sizes must have shape"),
+        (
+            lambda s: s["memory"].update(labels=torch.zeros(1, 2, 3)),
+            "do not fit together",
+        ),
+    ],
+)
+def test_a_damaged_memory_is_refused(spoil, message):
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 5))
+    state = memvir.state_dict()
+    spoil(state["_extra_state"])
+    other = norm_softmax(num_steps=2, step_gap=1)
+    with pytest.raises(ValueError, match=message):
+        other.load_state_dict(state)
+    assert other.step == 0 and other.memory_nbytes == 0

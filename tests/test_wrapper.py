@@ -1,0 +1,118 @@
+"""MemVir as a PML loss: what it is outside the numbers of its loss."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from pytorch_metric_learning.losses.base_loss_wrapper import BaseLossWrapper
+from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
+
+from pml_memvir import MemVir, epochs_to_steps
+
+from .catalog import (
+    CASES,
+    EMBEDDING_SIZE,
+    NUM_CLASSES,
+    batch,
+    norm_softmax,
+    ragged,
+    train,
+)
+
+
+def test_is_what_pml_calls_a_wrapper():
+    memvir = norm_softmax(num_steps=1, step_gap=0)
+    assert isinstance(memvir, BaseLossWrapper)
+    assert isinstance(memvir, ModuleWithRecords)
+    assert memvir.loss is dict(memvir.named_children())["loss"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_warm_up_and_eval_equal_the_inner_loss_exactly(case):
+    torch.manual_seed(0)
+    inner = case.loss()
+    memvir = MemVir(copy.deepcopy(inner), 2, 0, warmup_steps=5)
+    for x, y in ragged(0, 5):  # warm-up
+        assert torch.equal(memvir(x, y), inner(x, y))
+    assert memvir.memory_nbytes == 0
+    train(memvir, ragged(1, 4))
+    step, nbytes = memvir.step, memvir.memory_nbytes
+    before = copy.deepcopy(memvir.virtual_classes())
+    memvir.eval()
+    for x, y in ragged(2, 3):
+        assert torch.equal(memvir(x, y), inner(x, y))
+    memvir.train()
+    for x, y in ragged(3, 3):
+        with torch.no_grad():
+            assert torch.equal(memvir(x, y), inner(x, y))
+    assert (memvir.step, memvir.memory_nbytes) == (step, nbytes)
+    after = memvir.virtual_classes()
+    assert before.batch_sizes == after.batch_sizes
+    assert torch.equal(before.class_weights, after.class_weights)
+
+
+def test_counts():
+    memvir = norm_softmax(num_steps=2, step_gap=1, warmup_steps=1)
+    seen = []
+    for x, y in ragged(0, 7):
+        memvir(x, y)
+        seen.append((memvir.num_virtual_steps, memvir.num_virtual_classes))
+    c = NUM_CLASSES
+    assert seen == [(0, 0), (0, 0), (0, 0), (1, c), (1, c), (2, 2 * c), (2, 2 * c)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_virtual_classes_are_counted_by_the_weights(case):
+    """Several of PML's losses say num_classes = 0."""
+    memvir = MemVir(case.loss(), 1, 0)
+    train(memvir, ragged(0, 2))
+    assert memvir.num_virtual_classes == NUM_CLASSES
+
+
+def test_memory_is_allocated_late_and_grows_for_a_larger_batch():
+    memvir = norm_softmax(num_steps=2, step_gap=1, warmup_steps=1)
+    generator = torch.Generator().manual_seed(0)
+    train(memvir, [batch(generator, 3)])
+    assert memvir.memory_nbytes == 0
+    cells = 2 * 2
+    weights = NUM_CLASSES * EMBEDDING_SIZE * 8
+    row = (EMBEDDING_SIZE + 1) * 8
+    train(memvir, [batch(generator, 3)])
+    assert memvir.memory_nbytes == cells * (weights + 3 * row)
+    train(memvir, [batch(generator, 2), batch(generator, 7), batch(generator, 1)])
+    assert memvir.memory_nbytes == cells * (weights + 7 * row)
+
+
+def test_virtual_classes_are_those_of_the_next_step():
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    assert memvir.virtual_classes() is None
+    batches = ragged(0, 3)
+    train(memvir, batches)
+    virtual = memvir.virtual_classes()  # step 3 meets step 1
+    assert len(virtual) == 1 and virtual.batch_sizes == (len(batches[1][1]),)
+    embeddings, labels = virtual.flat(NUM_CLASSES)
+    assert torch.equal(embeddings, batches[1][0])
+    assert torch.equal(labels, batches[1][1] + NUM_CLASSES)
+    virtual.embeddings.zero_()
+    assert torch.equal(memvir.virtual_classes().flat(NUM_CLASSES)[0], batches[1][0])
+
+
+def test_deepcopy_and_pickle_carry_the_memory():
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 5))
+    for twin in (copy.deepcopy(memvir), pickle.loads(pickle.dumps(memvir))):
+        assert twin.step == 5 and twin.W is not memvir.W
+        expected = copy.deepcopy(memvir)
+        for a, b in zip(train(twin, ragged(1, 6)), train(expected, ragged(1, 6))):
+            assert torch.equal(a, b)
+
+
+def test_epochs_to_steps():
+    dataset = torch.utils.data.TensorDataset(torch.randn(10, 3))
+    assert epochs_to_steps(3, torch.utils.data.DataLoader(dataset, 4)) == 9
+    assert epochs_to_steps(0, range(7)) == 0
+    with pytest.raises(ValueError, match="num_epochs must be >= 0, got -1"):
+        epochs_to_steps(-1, range(7))
+    with pytest.raises(TypeError, match="trainer or a data loader .* got int"):
+        epochs_to_steps(1, 7)
