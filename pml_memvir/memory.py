@@ -17,12 +17,14 @@ class Snapshots:
         embeddings: (n, B, D), zeros behind the end of a shorter batch.
         labels: (n, B), zeros behind the end of a shorter batch.
         batch_sizes: n integers, how many of the B rows are real.
+        steps: n integers, the steps that left the snapshots, in no order.
     """
 
     class_weights: torch.Tensor
     embeddings: torch.Tensor
     labels: torch.Tensor
     batch_sizes: tuple[int, ...]
+    steps: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.batch_sizes)
@@ -91,6 +93,7 @@ class SnapshotMemory:
             self._embeddings[row][cells],
             self._labels[row][cells],
             tuple(sizes[column] for column in filled),
+            tuple(self._last_step(column, before=step) for column in filled),
         )
 
     def remember(
@@ -178,6 +181,12 @@ class SnapshotMemory:
     def _cell(self, step: int) -> tuple[int, int]:
         round_, row = divmod(step, self.step_gap + 1)
         return row, round_ % self.num_steps
+
+    def _last_step(self, column: int, before: int) -> int:
+        """The last step that shares the row of step `before` and wrote to `column`."""
+        _, own_column = self._cell(before)
+        rounds = (own_column - column) % self.num_steps or self.num_steps
+        return before - rounds * (self.step_gap + 1)
 
     def _make_room(self, class_weights: torch.Tensor, batch_size: int) -> None:
         """Allocate at the first snapshot, grow for a larger batch, follow dtype."""

@@ -151,6 +151,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             virtual.embeddings.clone(),
             virtual.labels.clone(),
             virtual.batch_sizes,
+            virtual.steps,
         )
 
     @staticmethod

@@ -90,12 +90,23 @@ def test_virtual_classes_are_those_of_the_next_step():
     batches = ragged(0, 3)
     train(memvir, batches)
     virtual = memvir.virtual_classes()  # step 3 meets step 1
-    assert len(virtual) == 1 and virtual.batch_sizes == (len(batches[1][1]),)
+    assert virtual.steps == (1,) and virtual.batch_sizes == (len(batches[1][1]),)
     embeddings, labels = virtual.flat(NUM_CLASSES)
     assert torch.equal(embeddings, batches[1][0])
     assert torch.equal(labels, batches[1][1] + NUM_CLASSES)
     virtual.embeddings.zero_()
     assert torch.equal(memvir.virtual_classes().flat(NUM_CLASSES)[0], batches[1][0])
+
+
+def test_virtual_classes_name_the_steps_that_left_them():
+    memvir = norm_softmax(num_steps=3, step_gap=1, warmup_steps=2)
+    seen = []
+    for x, y in ragged(0, 12):
+        virtual = memvir.virtual_classes()
+        seen.append(sorted(virtual.steps) if virtual else [])
+        memvir(x, y)
+    assert seen[:6] == [[], [], [], [], [2], [3]]
+    assert seen[6:] == [[2, 4], [3, 5], [2, 4, 6], [3, 5, 7], [4, 6, 8], [5, 7, 9]]
 
 
 def test_deepcopy_and_pickle_carry_the_memory():

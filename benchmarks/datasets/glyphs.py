@@ -1,0 +1,177 @@
+"""Glyphs: letters as classes, drawn in the fonts that matplotlib ships."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import unicodedata
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+from . import letters
+
+LOGGER = logging.getLogger("benchmarks")
+FILE_NAME = "glyphs.npz"
+FORMAT = 1
+MIN_IMAGES = 12  # a class of fewer is left out
+ARRAYS = ("images", "labels", "class_names", "class_scripts", "num_train_classes")
+
+
+class Glyphs(Dataset):
+    """Real images that need no download: 32x32, grey, dark letters on white.
+
+    A class is a distinct letter shape: letters that look the same in any face (Latin A,
+    Greek Alpha, Cyrillic A) are one class. Classes with a Latin letter are for training,
+    and show their Latin letters only; the others (Greek, Cyrillic, Armenian, Georgian)
+    are for testing, so that no test class and no test script is seen in training.
+
+    Rendered once, into `root`, from the 12 DejaVu faces (which have every letter) and
+    4 STIX faces. A file that is damaged, or that other fonts made, is rendered again.
+
+    Args:
+        root: folder for the rendered file.
+        split: "train", "test" or "train+test".
+        transform: from a PIL image; default none.
+        target_transform: from a label; default none.
+
+    Items are (image, label). Training labels are 0 to C-1, test labels go on from C.
+
+    Raises:
+        ValueError: the split is unknown.
+    """
+
+    SPLITS = ("train", "test", "train+test")
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = "data/glyphs",
+        split: str = "train+test",
+        transform: Callable[[Image.Image], Any] | None = None,
+        target_transform: Callable[[int], Any] | None = None,
+    ) -> None:
+        if split not in self.SPLITS:
+            raise ValueError(f"split must be one of {self.SPLITS}, got {split!r}")
+        self.root = Path(root)
+        self.split = split
+        self.transform = transform
+        self.target_transform = target_transform
+        arrays = load_or_render(self.root / FILE_NAME)
+        self.num_train_classes = int(arrays["num_train_classes"])
+        self.class_names = arrays["class_names"].tolist()
+        self.class_scripts = arrays["class_scripts"].tolist()
+        for_training = arrays["labels"] < self.num_train_classes
+        keep = {
+            "train": for_training,
+            "test": ~for_training,
+            "train+test": np.ones_like(for_training),
+        }[split]
+        self.images = arrays["images"][keep]
+        self.labels = arrays["labels"][keep].tolist()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        image, label = Image.fromarray(self.images[index]), self.labels[index]
+        return (
+            image if self.transform is None else self.transform(image),
+            label if self.target_transform is None else self.target_transform(label),
+        )
+
+
+def load_or_render(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of `path`, rendered first where there is no sound file."""
+    if path.exists():
+        try:
+            return _load(path)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            LOGGER.warning("%s is rendered again: %s", path, error)
+    arrays = render()
+    _save(path, arrays)
+    return arrays
+
+
+def render() -> dict[str, np.ndarray]:
+    """All images, grouped by class, training classes first."""
+    all_letters = letters.letters_of_every_face()
+    pictures = letters.draw_all(all_letters)
+    shape_of = letters.same_shape(all_letters, pictures)
+
+    members: dict[int, list[str]] = defaultdict(list)
+    for letter in all_letters:
+        members[shape_of[letter]].append(letter)
+    shown = {shape: _latin_or_all(group) for shape, group in members.items()}
+
+    images: dict[int, dict[bytes, np.ndarray]] = defaultdict(dict)
+    for picture in pictures:
+        shape = shape_of[picture.letter]
+        if picture.letter in shown[shape]:
+            images[shape].setdefault(picture.pixels.tobytes(), picture.pixels)
+
+    shapes = [shape for shape in shown if len(images[shape]) >= MIN_IMAGES]
+    latin = {s for s in shapes if letters.script(shown[s][0]) == "Latn"}
+    shapes.sort(key=lambda s: (s not in latin, shown[s][0]))
+    classes = [list(images[shape].values()) for shape in shapes]
+    return {
+        "images": np.stack([image for group in classes for image in group]),
+        "labels": np.repeat(np.arange(len(classes)), [len(g) for g in classes]),
+        "class_names": np.array([unicodedata.name(shown[s][0]) for s in shapes]),
+        "class_scripts": np.array([letters.script(shown[s][0]) for s in shapes]),
+        "num_train_classes": np.array(len(latin)),
+    }
+
+
+def _latin_or_all(group: list[str]) -> list[str]:
+    """Of letters of one shape the Latin ones if there are any, else all."""
+    return [x for x in group if letters.script(x) == "Latn"] or group
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(f"{FORMAT} {letters.fonts_digest()}".encode())
+    for name in ARRAYS:
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in ARRAYS}
+        digest = str(file["digest"])
+    if digest != _digest(arrays):
+        raise ValueError("its checksum does not match, or other fonts made it")
+    return arrays
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Under a temporary name first: a reader never meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, digest=np.array(_digest(arrays)), **arrays)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def contact_sheet(dataset: Glyphs, classes: int = 40, columns: int = 16) -> Image.Image:
+    """A picture to look at: a row a class, evenly spread over the split's classes."""
+    labels = np.asarray(dataset.labels)
+    present = np.unique(labels)
+    chosen = present[np.linspace(0, len(present) - 1, classes).round().astype(int)]
+    gap, size = 2, letters.SIZE
+    step = size + gap
+    sheet = Image.new("L", (columns * step + gap, len(chosen) * step + gap), 200)
+    for row, label in enumerate(chosen):
+        for column, index in enumerate(np.flatnonzero(labels == label)[:columns]):
+            corner = (gap + column * step, gap + row * step)
+            sheet.paste(Image.fromarray(dataset.images[index]), corner)
+    return sheet

@@ -1,0 +1,83 @@
+"""Figures as PNG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+from torch.nn.functional import normalize
+
+from pml_memvir.memory import Snapshots
+
+
+def curves(histories: dict[str, dict[str, list[float]]], path: Path) -> None:
+    """A panel a metric, a line an arm.
+
+    Args:
+        histories: by arm, then by metric, values by epoch; "epoch" holds the epochs.
+        path: the PNG to write.
+    """
+    metrics = [m for m in next(iter(histories.values())) if m != "epoch"]
+    figure = Figure(figsize=(4 * len(metrics), 3.4), layout="constrained")
+    for axes, metric in zip(
+        figure.subplots(1, len(metrics), squeeze=False)[0], metrics
+    ):
+        for arm, history in histories.items():
+            axes.plot(history["epoch"], history[metric], marker="o", ms=3, label=arm)
+        axes.set(title=metric, xlabel="epoch")
+        axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def snapshots_by_tsne(
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    class_weights: torch.Tensor,
+    virtual: Snapshots,
+    path: Path,
+    seed: int = 0,
+) -> None:
+    """The paper's figure: embeddings and class weights, now and in each snapshot.
+
+    Args:
+        embeddings: (R, D), all of the classes to show, by the network of now.
+        labels: (R,).
+        class_weights: (C, D), those of now.
+        virtual: the snapshots; class weights (n, C, D).
+        path: the PNG to write.
+    """
+    shown = labels.unique()
+    names, groups, weights = ["now"], [embeddings], [class_weights[shown]]
+    newest_first = sorted(range(len(virtual)), key=lambda k: -virtual.steps[k])
+    for k in newest_first:
+        size = virtual.batch_sizes[k]
+        of_shown = torch.isin(virtual.labels[k][:size], shown)
+        names.append(f"step {virtual.steps[k]}")
+        groups.append(virtual.embeddings[k][:size][of_shown])
+        weights.append(virtual.class_weights[k][shown])
+
+    points = normalize(torch.cat(groups + weights).float()).cpu().numpy()
+    perplexity = min(20, (len(points) - 1) / 3)
+    tsne = TSNE(init="pca", perplexity=perplexity, random_state=seed)
+    cuts = np.cumsum([len(group) for group in groups + weights])[:-1]
+    parts = np.split(tsne.fit_transform(points), cuts)
+
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    axes = figure.subplots()
+    colors = ["0.7", *colormaps["viridis"](np.linspace(0, 0.95, len(virtual)))]
+    for k, (name, color) in enumerate(zip(names, colors)):
+        dots, diamonds = parts[k], parts[len(names) + k]
+        axes.scatter(*dots.T, s=16, color=color, label=name, zorder=1 + (k > 0))
+        axes.scatter(
+            *diamonds.T, s=46, marker="D", color=color, edgecolor="k", lw=0.5, zorder=4
+        )
+    axes.scatter([], [], marker="D", color="none", edgecolor="k", label="class weights")
+    title = f"Embeddings and class weights of {len(shown)} training classes"
+    axes.set(xticks=[], yticks=[], title=title)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=150)
