@@ -72,9 +72,11 @@ def snapshots_by_tsne(
     colors = ["0.7", *colormaps["viridis"](np.linspace(0, 0.95, len(virtual)))]
     for k, (name, color) in enumerate(zip(names, colors)):
         dots, diamonds = parts[k], parts[len(names) + k]
-        axes.scatter(*dots.T, s=16, color=color, label=name, zorder=1 + (k > 0))
+        axes.scatter(*dots.T, 16, [color], label=name, zorder=1 + (k > 0))
+        # Old ones below and larger, so that weights that have hardly moved all show.
+        size, below = 36 + 24 * k, 4 + len(names) - k
         axes.scatter(
-            *diamonds.T, s=46, marker="D", color=color, edgecolor="k", lw=0.5, zorder=4
+            *diamonds.T, size, [color], marker="D", edgecolor="k", lw=0.5, zorder=below
         )
     axes.scatter([], [], marker="D", color="none", edgecolor="k", label="class weights")
     title = f"Embeddings and class weights of {len(shown)} training classes"

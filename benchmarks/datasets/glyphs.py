@@ -28,10 +28,10 @@ ARRAYS = ("images", "labels", "class_names", "class_scripts", "num_train_classes
 class Glyphs(Dataset):
     """Real images that need no download: 32x32, grey, dark letters on white.
 
-    A class is a distinct letter shape: letters that look the same in any face (Latin A,
-    Greek Alpha, Cyrillic A) are one class. Classes with a Latin letter are for training,
-    and show their Latin letters only; the others (Greek, Cyrillic, Armenian, Georgian)
-    are for testing, so that no test class and no test script is seen in training.
+    A class is a distinct letter shape: letters that look the same in any face (Latin
+    A, Greek Alpha, Cyrillic A) are one class. Classes with a Latin letter are for
+    training, and show their Latin letters only; the others (Greek, Cyrillic, Armenian,
+    Georgian) are for testing. So no test class and no test script is seen in training.
 
     Rendered once, into `root`, from the 12 DejaVu faces (which have every letter) and
     4 STIX faces. A file that is damaged, or that other fonts made, is rendered again.

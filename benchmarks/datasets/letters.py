@@ -1,4 +1,4 @@
-"""Letters of the fonts that matplotlib ships: which are one shape, and their pictures."""
+"""Letters of the fonts that matplotlib ships: their pictures, and which look alike."""
 
 from __future__ import annotations
 
