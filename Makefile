@@ -1,0 +1,46 @@
+# What the project can do from a fresh checkout. Everything is installed into .venv,
+# once; VENV, PYTHON and REQUIRE (further requirements, as pip takes them) can be set.
+PYTHON ?= python3
+VENV ?= .venv
+REQUIRE ?=
+bin := $(VENV)/bin
+
+.PHONY: help demo test test-oldest lint clean
+
+help:
+	@echo "make demo         train a small network on rendered letters, without and with MemVir"
+	@echo "make test         run the tests"
+	@echo "make test-oldest  run the tests on torch 2.1 and numpy 1, in .venv-oldest"
+	@echo "make lint         check format, style and types"
+	@echo "make clean        remove .venv and .venv-oldest"
+
+demo: $(VENV)/.demo
+	$(bin)/python -m benchmarks demo
+
+test: $(VENV)/.test
+	$(bin)/python -m pytest
+
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest REQUIRE='"torch==2.1.*" "numpy<2"'
+
+lint: $(VENV)/.dev
+	$(bin)/black --check pml_memvir benchmarks tests setup.py
+	$(bin)/isort --check pml_memvir benchmarks tests
+	$(bin)/flake8 pml_memvir benchmarks tests
+	$(bin)/mypy
+
+clean:
+	rm -rf .venv .venv-oldest
+
+# One stamp for each set of extras that is installed.
+$(VENV)/.demo: extra = bench
+$(VENV)/.test: extra = test
+$(VENV)/.dev: extra = dev
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: setup.cfg setup.py | $(bin)/pip
+	@echo "Installing pml-memvir[$(extra)] into $(VENV) (PyTorch is large: some minutes)"
+	$(bin)/pip install --quiet --disable-pip-version-check --editable '.[$(extra)]' $(REQUIRE)
+	@touch $@
+
+$(bin)/pip:
+	@echo "Creating $(VENV)"
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,33 @@
+"""The README's Python blocks run, one after another, as a reader would run them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_code_blocks_run_in_order(monkeypatch, tmp_path, forget_registrations):
+    assert len(BLOCKS) >= 4
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "readme"}
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), names)
+
+
+def test_the_table_of_losses_is_complete():
+    from pml_memvir import MemVir
+
+    table = README[README.index("## Supported losses") :]
+    rows = re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)
+    assert sorted(rows) == MemVir.supported_losses()
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_the_commands_exist(target):
+    assert f"make {target}" in README
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
