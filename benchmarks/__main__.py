@@ -29,8 +29,14 @@ def main() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="A new folder for figures and records.  [default: output/demo/<time>]",
 )
-@click.option("--epochs", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--epochs",
+    type=click.IntRange(3),
+    default=8,
+    show_default=True,
+    help="Two of them are MemVir's warm-up, in which it is the plain loss.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 def demo(data: Path, output: Path | None, epochs: int, seed: int) -> None:
     """Train a small network on Glyphs, without and with MemVir, and compare."""
     from . import demo as demo_
@@ -53,7 +59,10 @@ def glyphs(data: Path, split: str, classes: int, png: Path) -> None:
     """Write a contact sheet of the Glyphs images to PNG: a row a class."""
     from .datasets.glyphs import Glyphs, contact_sheet
 
+    if png.suffix.lower() != ".png":
+        raise click.BadParameter(f"{png} does not end in .png", param_hint="PNG")
     dataset = Glyphs(data, split)
+    png.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(dataset, classes).save(png)
     click.echo(f"{len(dataset)} images of {len(set(dataset.labels))} classes: {png}")
 

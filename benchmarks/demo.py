@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,8 @@ def run(data: Path, output: Path, settings: Settings, console: Console) -> list[
     for split, dataset in datasets.items():
         classes = len(set(dataset.labels))
         console.print(f"Glyphs, {split}: {len(dataset)} images of {classes} classes")
+    # PML's trainers show the loss by formatting it, of which PyTorch warns.
+    warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
     arms = [Arm("Norm-softmax", False), Arm("Norm-softmax + MemVir", True)]
     for arm in arms:
         console.rule(arm.name)
@@ -116,7 +119,7 @@ def train(arm: Arm, datasets: dict[str, Glyphs], output: Path, s: Settings) -> N
         dataloader_num_workers=0,
         end_of_iteration_hook=StepClock(arm.step_times, hooks.end_of_iteration_hook),
         end_of_epoch_hook=hooks.end_of_epoch_hook(
-            tester, {"test": datasets["test"]}, str(output / "models")
+            tester, {"test": datasets["test"]}, str(output)
         ),
     )
     if arm.with_memvir:

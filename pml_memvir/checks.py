@@ -42,6 +42,9 @@ def check_batch(
 
     A label of C or more would silently be one of a virtual class.
     """
+    for name, value in (("embeddings", embeddings), ("labels", labels)):
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     if not embeddings.is_floating_point():
         raise TypeError(f"embeddings must be floating point, got {embeddings.dtype}")
     if embeddings.ndim != 2 or embeddings.shape[1] != embedding_size:

@@ -122,6 +122,9 @@ _LAYOUTS: dict[type, ClassWeightLayout] = {
 }
 
 
+_BUILT_IN = frozenset(_LAYOUTS)
+
+
 def supported_losses() -> list[str]:
     """Names of the losses that have a layout, sorted."""
     return sorted(cls.__name__ for cls in _LAYOUTS)
@@ -159,8 +162,9 @@ def register_loss(
 
     The loss must follow PML's conventions: it is called as
     `loss(embeddings, labels, indices_tuple)`, reads its number of classes from the
-    parameter or from an attribute `num_classes`, and uses an `indices_tuple`, if at
-    all, through `loss_and_miner_utils.convert_to_weights`.
+    parameter or from an attribute `num_classes`, has nothing else of that size (no
+    bias), and uses an `indices_tuple`, if at all, through
+    `loss_and_miner_utils.convert_to_weights`.
 
     Args:
         cls: the loss class.
@@ -175,6 +179,8 @@ def register_loss(
     """
     if not (isinstance(cls, type) and issubclass(cls, torch.nn.Module)):
         raise TypeError(f"cls must be a subclass of torch.nn.Module, got {cls!r}")
+    if cls in _BUILT_IN:
+        raise ValueError(f"{cls.__name__} is supported already")
     if not isinstance(parameter, str) or not parameter.isidentifier():
         raise ValueError(f"parameter must be an attribute's name, got {parameter!r}")
     if class_dim not in (0, 1):

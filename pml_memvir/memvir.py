@@ -64,16 +64,16 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         warmup_steps: int = 0,
         **kwargs: Any,
     ) -> None:
-        layout = c_w.layout_of(loss)
+        c_w.layout_of(loss)  # raises if there is none
         checks.check_reducer(loss)
         # BaseLossWrapper would check the loss by its name, which subclasses change.
         super(BaseLossWrapper, self).__init__(**kwargs)
-        self.num_steps = checks.integer("num_steps", num_steps, least=1)
-        self.step_gap = checks.integer("step_gap", step_gap, least=0)
-        self.warmup_steps = checks.integer("warmup_steps", warmup_steps, least=0)
+        self.warmup_steps = warmup_steps
         self.step = 0
-        self._layout = layout
-        self._memory = SnapshotMemory(self.num_steps, self.step_gap)
+        self._memory = SnapshotMemory(
+            checks.integer("num_steps", num_steps, least=1),
+            checks.integer("step_gap", step_gap, least=0),
+        )
         self._num_virtual_steps = 0
         self._warned_non_finite = False
         self.loss = loss  # last: from here on its attributes are the wrapper's, too
@@ -104,7 +104,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         num_classes = self._layout.num_classes(self.loss)
         embedding_size = self._layout.embedding_size(self.loss)
         checks.check_batch(embeddings, labels, num_classes, embedding_size)
-        labels = labels.to(embeddings.device)
+        labels = labels.to(embeddings.device, torch.long)
         embeddings = self._spare_class_weights(embeddings)
         if not (self.training and torch.is_grad_enabled()):
             return self.loss(embeddings, labels, indices_tuple)
@@ -120,6 +120,25 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         self._remember(embeddings.detach(), labels)
         self.step += 1
         return value
+
+    @property
+    def num_steps(self) -> int:
+        """N. Fixed, as the memory is laid out for it."""
+        return self._memory.num_steps
+
+    @property
+    def step_gap(self) -> int:
+        """M. Fixed, as the memory is laid out for it."""
+        return self._memory.step_gap
+
+    @property
+    def warmup_steps(self) -> int:
+        """U. Can be set at any time; the step counter goes on."""
+        return self._warmup_steps
+
+    @warmup_steps.setter
+    def warmup_steps(self, value: int) -> None:
+        self._warmup_steps = checks.integer("warmup_steps", value, least=0)
 
     @property
     def num_virtual_steps(self) -> int:
@@ -169,11 +188,16 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             raise c_w.unsupported(loss_name)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The memory and its counters: tensors, integers and strings in plain dicts."""
+        """The memory and its counters: tensors, integers and strings in plain dicts.
+
+        As in any `state_dict()`, the tensors are the live ones: copy them if training
+        goes on before they are used.
+        """
         return {
             "version": STATE_VERSION,
             "settings": self._settings(),
             "step": self.step,
+            "warmup_steps": self.warmup_steps,
             "num_virtual_steps": self._num_virtual_steps,
             "memory": self._memory.state(),
         }
@@ -189,14 +213,31 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             raise ValueError(
                 f"MemVir's state must be of version {STATE_VERSION}, got {found!r}"
             )
-        if state["settings"] != self._settings():
+        theirs = state["settings"]
+        differences = [
+            f"expected {name}={mine}, got {theirs.get(name)}"
+            for name, mine in self._settings().items()
+            if theirs.get(name) != mine
+        ]
+        if differences:
             raise ValueError(
-                "the checkpoint is of another MemVir: expected "
-                f"{self._settings()}, got {state['settings']}"
+                f"the checkpoint is of another MemVir: {', '.join(differences)}. To "
+                "take its class weights only, load what begins with 'loss.' into .loss"
             )
+        names = ("step", "warmup_steps", "num_virtual_steps")
+        step, warmup, virtual = (
+            checks.integer(n, state.get(n), least=0) for n in names
+        )
         self._memory.load_state(state["memory"])
-        self.step = int(state["step"])
-        self._num_virtual_steps = int(state["num_virtual_steps"])
+        self.step, self.warmup_steps, self._num_virtual_steps = step, warmup, virtual
+
+    def extra_repr(self) -> str:
+        names = ("num_steps", "step_gap", "warmup_steps")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
+    @property
+    def _layout(self) -> c_w.ClassWeightLayout:
+        return c_w.layout_of(self.loss)
 
     def _settings(self) -> dict[str, Any]:
         """What a checkpoint's memory depends on."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from pytorch_metric_learning.trainers import BaseTrainer
 from pytorch_metric_learning.utils import common_functions as c_f
+
+from .checks import integer
 
 
 def epochs_to_steps(num_epochs: int, source: Any) -> int:
@@ -25,12 +26,10 @@ def epochs_to_steps(num_epochs: int, source: Any) -> int:
         source: a PML trainer, or anything whose `len` is its batches an epoch.
 
     Raises:
-        TypeError: `source` is neither.
+        TypeError: `source` is neither, or `num_epochs` is no integer.
         ValueError: `num_epochs` is negative.
     """
-    num_epochs = operator.index(num_epochs)
-    if num_epochs < 0:
-        raise ValueError(f"num_epochs must be >= 0, got {num_epochs}")
+    num_epochs = integer("num_epochs", num_epochs, least=0)
     if isinstance(source, BaseTrainer):
         return num_epochs * _iterations_per_epoch(source)
     try:

@@ -43,6 +43,8 @@ def _labels(*values):
         (torch.randn(1, 6), _labels([0]), ValueError, r"shape \(1,\), .* got \(1, 1\)"),
         (torch.randn(2, 6), torch.rand(2), TypeError, "integers, got torch.float32"),
         (torch.randn(0, 6), _labels(), (TypeError, ValueError), "got an empty batch"),
+        ([[0.0] * 6], _labels(0), TypeError, "embeddings must be a tensor, got list"),
+        (torch.randn(1, 6), [0], TypeError, "labels must be a tensor, got list"),
         (torch.ones(2, 6).long(), _labels(0, 1), TypeError, "point, got torch.int64"),
     ],
 )

@@ -86,6 +86,7 @@ def test_a_loss_of_your_own(centers_per_class, forget_registrations):
     "arguments, message",
     [
         (("CosFaceLoss", "W", 1), "subclass of torch.nn.Module, got 'CosFaceLoss'"),
+        ((pml.CosFaceLoss, "W", 1), "CosFaceLoss is supported already"),
         ((TwoCenters, "", 0), "attribute's name, got ''"),
         ((TwoCenters, "V", 2), "class_dim must be 0 or 1, got 2"),
         ((TwoCenters, "V", 0, 0), "centers_per_class must be an integer >= 1.* got 0"),

@@ -127,3 +127,34 @@ def test_epochs_to_steps():
         epochs_to_steps(-1, range(7))
     with pytest.raises(TypeError, match="trainer or a data loader .* got int"):
         epochs_to_steps(1, 7)
+
+
+def test_settings_that_can_and_cannot_be_changed():
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    for name in ("num_steps", "step_gap", "num_virtual_steps"):
+        with pytest.raises(AttributeError):
+            setattr(memvir, name, 5)
+    with pytest.raises(TypeError, match="warmup_steps must be an integer, got 'a'"):
+        memvir.warmup_steps = "a"
+    memvir.warmup_steps = 3
+    train(memvir, ragged(0, 5))
+    assert memvir.virtual_classes().steps == (3,)
+    assert "num_steps=2, step_gap=1, warmup_steps=3" in repr(memvir)
+
+
+def test_raising_the_warm_up_in_mid_run_leaves_no_stale_snapshots():
+    memvir = norm_softmax(num_steps=2, step_gap=0)
+    train(memvir, ragged(0, 4))
+    memvir.warmup_steps = 8
+    seen = []
+    for x, y in ragged(1, 7):
+        memvir(x, y)
+        seen.append(memvir.num_virtual_steps)
+    assert seen == [2, 1, 0, 0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_labels_of_any_integer_type(dtype):
+    memvir, expected = (norm_softmax(num_steps=2, step_gap=0) for _ in range(2))
+    for x, y in ragged(0, 5):
+        assert torch.equal(memvir(x, y.to(dtype)), expected(x, y))

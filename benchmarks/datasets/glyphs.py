@@ -166,6 +166,7 @@ def contact_sheet(dataset: Glyphs, classes: int = 40, columns: int = 16) -> Imag
     """A picture to look at: a row a class, evenly spread over the split's classes."""
     labels = np.asarray(dataset.labels)
     present = np.unique(labels)
+    classes = min(classes, len(present))
     chosen = present[np.linspace(0, len(present) - 1, classes).round().astype(int)]
     gap, size = 2, letters.SIZE
     step = size + gap
