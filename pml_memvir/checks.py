@@ -21,6 +21,23 @@ def integer(name: str, value: Any, least: int) -> int:
     return number
 
 
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """`value`; ValueError unless it is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+    return str(value)
+
+
+def memory_dtype(value: Any) -> torch.dtype | None:
+    """`value`; ValueError unless it is None or a dtype that the memory can have."""
+    choices = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+    if value is not None and value not in choices:
+        raise ValueError(
+            f"memory_dtype must be None or one of {choices}, got {value!r}"
+        )
+    return value  # type: ignore[no-any-return]
+
+
 def check_reducer(loss: torch.nn.Module) -> None:
     """Refuse ClassWeightedReducer under ProxyAnchorLoss, whose losses are no rows."""
     reducer = getattr(loss, "reducer", None)

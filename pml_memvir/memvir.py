@@ -9,9 +9,8 @@ import torch
 from pytorch_metric_learning.losses.base_loss_wrapper import BaseLossWrapper
 from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 
-from . import checks
+from . import algorithms, checks
 from . import class_weights as c_w
-from .algorithms.concatenation import concatenation
 from .inner_attributes import InnerLossAttributes
 from .memory import SnapshotMemory, Snapshots
 
@@ -41,6 +40,12 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         step_gap: M, steps left out between two snapshots that meet; >= 0.
         warmup_steps: U, training steps before the first is remembered; >= 0. For
             epochs see `epochs_to_steps`.
+        algorithm: "auto" takes the fastest exact one for the loss (`algorithm_used`
+            says which); "concatenation" is the one that serves every loss.
+        chunk_steps: snapshots that a fast algorithm computes at a time; by default as
+            many as keep what it needs for them below 256 MB, but at least one.
+        memory_dtype: of the embeddings and class weights in the memory: float64,
+            float32, bfloat16 or float16; default that of the class weights.
         **kwargs: `collect_stats`, of PML's ModuleWithRecords.
 
     Shapes:
@@ -62,6 +67,10 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         num_steps: int,
         step_gap: int,
         warmup_steps: int = 0,
+        *,
+        algorithm: str = "auto",
+        chunk_steps: int | None = None,
+        memory_dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
         c_w.layout_of(loss)  # raises if there is none
@@ -73,7 +82,13 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         self._memory = SnapshotMemory(
             checks.integer("num_steps", num_steps, least=1),
             checks.integer("step_gap", step_gap, least=0),
+            checks.memory_dtype(memory_dtype),
         )
+        self._algorithm = checks.one_of("algorithm", algorithm, algorithms.NAMES)
+        if chunk_steps is not None:
+            chunk_steps = checks.integer("chunk_steps", chunk_steps, least=1)
+        self._chunk_steps = chunk_steps
+        self._stored_by: str | None = None  # the algorithm whose form the memory has
         self._num_virtual_steps = 0
         self._warned_non_finite = False
         self.loss = loss  # last: from here on its attributes are the wrapper's, too
@@ -109,15 +124,20 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         if not (self.training and torch.is_grad_enabled()):
             return self.loss(embeddings, labels, indices_tuple)
 
-        virtual = self._read_memory()
-        if virtual is None:
+        if self._is_warming_up():
             value = self.loss(embeddings, labels, indices_tuple)
+            self._num_virtual_steps = 0
+            self._memory.forget(self.step)
         else:
-            value = concatenation(
-                self.loss, self._layout, embeddings, labels, indices_tuple, virtual
+            algorithm = self._choose_algorithm()
+            num_virtual_steps = len(self._memory.row(self.step).filled)
+            outcome = algorithm(
+                embeddings, labels, indices_tuple, self._memory, self.step
             )
-        self._num_virtual_steps = 0 if virtual is None else len(virtual)
-        self._remember(embeddings.detach(), labels)
+            self._num_virtual_steps = num_virtual_steps
+            self._remember(outcome, labels)
+            self._stored_by = algorithm.name
+            value = outcome.value
         self.step += 1
         return value
 
@@ -151,6 +171,11 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         return self._num_virtual_steps * self._layout.num_classes(self.loss)
 
     @property
+    def algorithm_used(self) -> str:
+        """How the loss, as it is set up now, is computed: `algorithms` has one each."""
+        return self._best_algorithm().name
+
+    @property
     def memory_nbytes(self) -> int:
         """Bytes that the memory occupies now."""
         return self._memory.nbytes
@@ -162,16 +187,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
 
     def virtual_classes(self) -> Snapshots | None:
         """A copy of the snapshots that the next training step will meet, or None."""
-        virtual = self._memory.read(self.step)
-        if virtual is None:
-            return None
-        return Snapshots(
-            virtual.class_weights.clone(),
-            virtual.embeddings.clone(),
-            virtual.labels.clone(),
-            virtual.batch_sizes,
-            virtual.steps,
-        )
+        return self._memory.snapshots(self.step)
 
     @staticmethod
     def supported_losses() -> list[str]:
@@ -199,6 +215,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             "step": self.step,
             "warmup_steps": self.warmup_steps,
             "num_virtual_steps": self._num_virtual_steps,
+            "stored_by": self._stored_by,
             "memory": self._memory.state(),
         }
 
@@ -230,6 +247,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         )
         self._memory.load_state(state["memory"])
         self.step, self.warmup_steps, self._num_virtual_steps = step, warmup, virtual
+        self._stored_by = state["stored_by"]
 
     def extra_repr(self) -> str:
         names = ("num_steps", "step_gap", "warmup_steps")
@@ -268,23 +286,38 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             return embeddings.to(self._layout.get(self.loss).dtype)
         return embeddings
 
-    def _read_memory(self) -> Snapshots | None:
-        if not self._memory.holds(self._layout.rows(self.loss)):
-            warnings.warn(
-                "MemVir's memory is emptied: the class weights now have shape "
-                f"{tuple(self._layout.get(self.loss).shape)}.",
-                stacklevel=3,
-            )
-            self.reset_memory()
-        return self._memory.read(self.step)
+    def _is_warming_up(self) -> bool:
+        """Nothing is remembered yet and nothing is left to be met."""
+        return self.step < self.warmup_steps and not self._memory.row(self.step).filled
 
-    def _remember(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+    def _best_algorithm(self) -> algorithms.Algorithm:
+        return algorithms.choose(
+            self._algorithm, self.loss, self._layout, self._chunk_steps
+        )
+
+    def _choose_algorithm(self) -> algorithms.Algorithm:
+        """The algorithm for the loss as it is now; the memory fits it or is emptied."""
+        algorithm = self._best_algorithm()
+        shape = tuple(self._layout.get(self.loss).shape)
+        reason = ""
+        if not self._memory.holds(self._layout.rows(self.loss)):
+            reason = f"the class weights now have shape {shape}"
+        elif self._memory.nbytes and self._stored_by != algorithm.name:
+            reason = f"the loss now goes by {algorithm.name}, not {self._stored_by}"
+        if reason:
+            warnings.warn(f"MemVir's memory is emptied: {reason}.", stacklevel=4)
+            self.reset_memory()
+        return algorithm
+
+    def _remember(self, outcome: algorithms.Outcome, labels: torch.Tensor) -> None:
         """Leave this step's snapshot or, in warm-up and for non-finite data, a hole."""
-        class_weights = self._layout.rows(self.loss)
+        class_weights, embeddings = outcome.class_weights, outcome.embeddings
         if self.step < self.warmup_steps:
             self._memory.forget(self.step)
         elif embeddings.isfinite().all() and class_weights.isfinite().all():
-            self._memory.remember(self.step, class_weights, embeddings, labels)
+            self._memory.remember(
+                self.step, class_weights, embeddings, labels, outcome.notes
+            )
         else:
             self._memory.forget(self.step)
             if not self._warned_non_finite:

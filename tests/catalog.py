@@ -33,6 +33,12 @@ class Case:
     def loss(self, num_classes: int = NUM_CLASSES, **kwargs: Any) -> torch.nn.Module:
         return self.make(num_classes, **kwargs).double()
 
+    def algorithm_used(self, wanted: str) -> str:
+        """What `algorithm_used` says of the loss as it is by default."""
+        if wanted == "concatenation" or self.name == "P2SGradLoss":
+            return "concatenation"
+        return "proxy_anchor" if self.name == "ProxyAnchorLoss" else "row_softmax"
+
     def inner(self, **kwargs: Any) -> Inner:
         if self.own_inner is not None:
             return self.own_inner

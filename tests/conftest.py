@@ -14,3 +14,9 @@ def forget_registrations(monkeypatch):
 def glyphs_root(tmp_path_factory):
     """A folder in which Glyphs is rendered once for all tests."""
     return tmp_path_factory.mktemp("glyphs")
+
+
+@pytest.fixture(params=["auto", "concatenation"])
+def algorithm(request):
+    """Every way to compute the loss."""
+    return request.param

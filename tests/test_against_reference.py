@@ -46,10 +46,11 @@ def compare(case, memvir, naive, batches, learning_rate=LEARNING_RATE):
 
 @pytest.mark.parametrize("num_steps, step_gap", [(1, 0), (1, 2), (2, 0), (3, 1)])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_every_loss(case, num_steps, step_gap):
+def test_every_loss(case, num_steps, step_gap, algorithm):
     torch.manual_seed(0)
     warmup = 4
-    memvir = MemVir(case.loss(), num_steps, step_gap, warmup)
+    memvir = MemVir(case.loss(), num_steps, step_gap, warmup, algorithm=algorithm)
+    assert memvir.algorithm_used == case.algorithm_used(algorithm)
     naive = NaiveMemVir(case.inner(), NUM_CLASSES, num_steps, step_gap, warmup)
     total = warmup + 3 * num_steps * (step_gap + 1) + 2
     seen = compare(case, memvir, naive, ragged(1, total))
@@ -58,19 +59,20 @@ def test_every_loss(case, num_steps, step_gap):
     assert seen[-1] == num_steps
 
 
-def test_embeddings_of_any_length():
-    case = BY_NAME["SphereFaceLoss"]
+@pytest.mark.parametrize("name", ["SphereFaceLoss", "LargeMarginSoftmaxLoss"])
+def test_embeddings_of_any_length(name, algorithm):
+    case = BY_NAME[name]
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(2)
     batches = [batch(generator, 5, unit=False) for _ in range(12)]
-    memvir = MemVir(case.loss(), 2, 1)
+    memvir = MemVir(case.loss(), 2, 1, algorithm=algorithm)
     compare(case, memvir, NaiveMemVir(case.inner(), NUM_CLASSES, 2, 1), batches)
 
 
-def test_reset_in_mid_run_keeps_the_step_counter():
+def test_reset_in_mid_run_keeps_the_step_counter(algorithm):
     case = BY_NAME["NormSoftmax"]
     torch.manual_seed(0)
-    memvir = MemVir(case.loss(), 2, 2, warmup_steps=1)
+    memvir = MemVir(case.loss(), 2, 2, warmup_steps=1, algorithm=algorithm)
     naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, 2, 1)
     compare(case, memvir, naive, ragged(3, 11))
     memvir.reset_memory()
@@ -83,10 +85,10 @@ def test_reset_in_mid_run_keeps_the_step_counter():
 
 @pytest.mark.filterwarnings("ignore:Step .* has NaN")
 @pytest.mark.parametrize("bad_value", [float("nan"), float("inf")])
-def test_non_finite_batches_leave_holes(bad_value):
+def test_non_finite_batches_leave_holes(bad_value, algorithm):
     case = BY_NAME["CosFaceLoss"]
     torch.manual_seed(0)
-    memvir = MemVir(case.loss(), 3, 1)
+    memvir = MemVir(case.loss(), 3, 1, algorithm=algorithm)
     naive = NaiveMemVir(case.inner(), NUM_CLASSES, 3, 1)
     batches = ragged(5, 30)
     compare(case, memvir, naive, batches[:9])
@@ -101,13 +103,19 @@ def test_non_finite_batches_leave_holes(bad_value):
 
 
 @pytest.mark.parametrize("name", ["norm_softmax", "proxy_nca"])
-def test_golden_traces_of_the_official_implementation(name):
+def test_golden_traces_of_the_official_implementation(name, algorithm):
     trace = np.load(DATA / f"{name}.npz", allow_pickle=False)
     meta = ast.literal_eval(str(trace["meta"][0]))
     cls = {"norm_softmax": losses.NormSoftmax, "proxy_nca": losses.ProxyNCA}[name]
     inner = cls(meta["num_classes"], meta["embedding_size"], scale=meta["scale"])
     inner.W = torch.nn.Parameter(torch.from_numpy(trace["initial_weights"].T.copy()))
-    memvir = MemVir(inner, meta["num_steps"], meta["step_gap"], meta["warmup_steps"])
+    memvir = MemVir(
+        inner,
+        meta["num_steps"],
+        meta["step_gap"],
+        meta["warmup_steps"],
+        algorithm=algorithm,
+    )
     optimizer = torch.optim.SGD(memvir.parameters(), lr=meta["weight_lr"])
     offsets = trace["batch_offsets"]
     for step, (start, end) in enumerate(zip(offsets[:-1], offsets[1:])):
@@ -152,10 +160,10 @@ def test_oracle_agrees_with_the_golden_trace():
 
 @pytest.mark.parametrize("step_gap", [0, 1])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_two_forwards_before_one_backward(case, step_gap):
+def test_two_forwards_before_one_backward(case, step_gap, algorithm):
     """At a gap of 0 the second forward writes to the row that the first has read."""
     torch.manual_seed(0)
-    memvir = MemVir(case.loss(), 2, step_gap)
+    memvir = MemVir(case.loss(), 2, step_gap, algorithm=algorithm)
     naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, step_gap)
     weight = case.weight(memvir.loss)
     weights = case.rows(weight.detach().clone())

@@ -39,16 +39,16 @@ def names(case):
     ],
 )
 @pytest.mark.parametrize("name", ["CosFaceLoss", "ProxyNCALoss", "SoftTripleLoss"])
-def test_every_reducer(name, make):
+def test_every_reducer(name, make, algorithm):
     case = BY_NAME[name]
     torch.manual_seed(0)
-    memvir = MemVir(case.loss(reducer=make()), 2, 1)
+    memvir = MemVir(case.loss(reducer=make()), 2, 1, algorithm=algorithm)
     naive = NaiveMemVir(case.inner(reducer=make()), NUM_CLASSES, 2, 1)
     compare(case, memvir, naive, ragged(0, 12))
 
 
 @pytest.mark.parametrize("case", PER_ROW, ids=names)
-def test_class_weighted_reducer_sees_labels_folded_back(case):
+def test_class_weighted_reducer_sees_labels_folded_back(case, algorithm):
     weights = torch.rand(NUM_CLASSES, dtype=torch.float64) + 0.5
 
     def make(copies):
@@ -57,7 +57,7 @@ def test_class_weighted_reducer_sees_labels_folded_back(case):
     if case.own_inner is not None:
         case = BY_NAME["NormalizedSoftmaxLoss"]
     torch.manual_seed(0)
-    memvir = MemVir(case.loss(reducer=make(1)), 2, 1)
+    memvir = MemVir(case.loss(reducer=make(1)), 2, 1, algorithm=algorithm)
     naive = NaiveMemVir(case.inner(reducer=make(3)), NUM_CLASSES, 2, 1)
     compare(case, memvir, naive, ragged(0, 12))
 
@@ -79,10 +79,10 @@ def test_do_nothing_reducer_returns_actual_and_virtual_rows():
 
 @pytest.mark.parametrize("kind", ["triplets", "pairs", "empty"])
 @pytest.mark.parametrize("case", OF_PML, ids=names)
-def test_miner_weights(case, kind):
+def test_miner_weights(case, kind, algorithm):
     """Actual rows keep the weight they have without MemVir, virtual rows have 1."""
     torch.manual_seed(0)
-    memvir = MemVir(case.loss(), 2, 1)
+    memvir = MemVir(case.loss(), 2, 1, algorithm=algorithm)
     naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, 1)
     generator = torch.Generator().manual_seed(0)
     weight = case.weight(memvir.loss)
@@ -134,7 +134,7 @@ def test_p2s_grad_refuses_miners_in_its_own_words():
 
 
 @pytest.mark.parametrize("case", OF_PML, ids=names)
-def test_regularisers_see_actual_rows_only(case):
+def test_regularisers_see_actual_rows_only(case, algorithm):
     lp = regularizers.LpRegularizer
     torch.manual_seed(0)
     # With two sub-losses the default reducers do what one does, for each.
@@ -147,6 +147,7 @@ def test_regularisers_see_actual_rows_only(case):
         ),
         num_steps=2,
         step_gap=1,
+        algorithm=algorithm,
     )
     naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, 1)
     weight = case.weight(memvir.loss)
@@ -182,10 +183,10 @@ def test_regularisers_see_actual_rows_only(case):
         ("SoftTripleLoss", distances.DotProductSimilarity()),
     ],
 )
-def test_other_distances(name, distance):
+def test_other_distances(name, distance, algorithm):
     case = BY_NAME[name]
     torch.manual_seed(0)
-    memvir = MemVir(case.loss(distance=distance), 2, 1)
+    memvir = MemVir(case.loss(distance=distance), 2, 1, algorithm=algorithm)
     naive = NaiveMemVir(case.inner(distance=distance), NUM_CLASSES, 2, 1)
     compare(case, memvir, naive, ragged(0, 12))
 
@@ -193,7 +194,7 @@ def test_other_distances(name, distance):
 @pytest.mark.parametrize("case", WITH_MINERS, ids=names)
 def test_nothing_of_the_inner_loss_stays_changed(case):
     torch.manual_seed(0)
-    memvir = MemVir(case.loss(), num_steps=2, step_gap=0)
+    memvir = MemVir(case.loss(), 2, 0, algorithm="concatenation")
     train(memvir, ragged(0, 1))
     before = dict(memvir.loss.__dict__)
     train(memvir, ragged(1, 4))
@@ -205,7 +206,7 @@ def test_nothing_of_the_inner_loss_stays_changed(case):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_nothing_of_the_inner_loss_stays_changed_after_an_error(error):
-    memvir = norm_softmax(num_steps=2, step_gap=0)
+    memvir = norm_softmax(num_steps=2, step_gap=0, algorithm="concatenation")
     train(memvir, ragged(0, 2))
     names = set(memvir.loss.__dict__)
     with mock.patch.object(memvir.loss, "get_logits", side_effect=error):

@@ -77,7 +77,7 @@ def test_memory_is_allocated_late_and_grows_for_a_larger_batch():
     assert memvir.memory_nbytes == 0
     cells = 2 * 2
     weights = NUM_CLASSES * EMBEDDING_SIZE * 8
-    row = (EMBEDDING_SIZE + 1) * 8
+    row = (EMBEDDING_SIZE + 1) * 8 + (1 + 2) * 8  # with label; with its notes
     train(memvir, [batch(generator, 3)])
     assert memvir.memory_nbytes == cells * (weights + 3 * row)
     train(memvir, [batch(generator, 2), batch(generator, 7), batch(generator, 1)])

@@ -13,7 +13,35 @@ import torch
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from ..class_weights import ClassWeightLayout
-from ..memory import Snapshots
+from ..memory import SnapshotMemory, Snapshots
+from .outcome import Outcome
+
+
+class Concatenation:
+    """Any loss; the memory holds embeddings and class weights as they are."""
+
+    name = "concatenation"
+
+    def __init__(self, loss: torch.nn.Module, layout: ClassWeightLayout) -> None:
+        self.loss = loss
+        self.layout = layout
+
+    def __call__(
+        self,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor,
+        indices_tuple: Any,
+        memory: SnapshotMemory,
+        step: int,
+    ) -> Outcome:
+        virtual = memory.snapshots(step)
+        if virtual is None:
+            value = self.loss(embeddings, labels, indices_tuple)
+        else:
+            value = concatenation(
+                self.loss, self.layout, embeddings, labels, indices_tuple, virtual
+            )
+        return Outcome(value, self.layout.rows(self.loss), embeddings.detach())
 
 
 def concatenation(

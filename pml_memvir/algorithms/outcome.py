@@ -1,0 +1,27 @@
+"""What an algorithm makes of one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..memory import Notes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A step's loss, and its snapshot in the form the algorithm wants to meet it.
+
+    Attributes:
+        value: what the loss's reducer returned.
+        class_weights: (C K, D), detached.
+        embeddings: (B, D), detached.
+        notes: numbers to keep beside the snapshot.
+    """
+
+    value: Any
+    class_weights: torch.Tensor
+    embeddings: torch.Tensor
+    notes: Notes | None = None

@@ -1,0 +1,145 @@
+"""A step by `row_softmax`: from a PML loss and the memory to its problem, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_metric_learning.losses import ProxyNCALoss
+from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
+
+from ..class_weights import ClassWeightLayout
+from ..memory import Row, SnapshotMemory, real_rows
+from .outcome import Outcome
+from .reduction import Reduction, regularisation
+from .row_softmax import Problem, row_softmax
+from .softmax_forms import SoftmaxForm, form_of
+
+
+class RowSoftmax:
+    """Losses that are a softmax over classes, row by row; see row_softmax.py.
+
+    The memory holds row vectors and class vectors: nothing is normalised twice.
+    """
+
+    name = "row_softmax"
+
+    def __init__(
+        self,
+        loss: Any,
+        layout: ClassWeightLayout,
+        form: SoftmaxForm,
+        chunk_steps: int | None,
+    ) -> None:
+        self.loss = loss
+        self.layout = layout
+        self.form = form
+        self.chunk_steps = chunk_steps
+
+    @classmethod
+    def for_loss(
+        cls, loss: Any, layout: ClassWeightLayout, chunk_steps: int | None
+    ) -> RowSoftmax | None:
+        """The algorithm, if the loss as it is set up now is one for it."""
+        form = form_of(loss)
+        if form is None or not Reduction.is_supported(loss.reducer) or is_watched(loss):
+            return None
+        return cls(loss, layout, form, chunk_steps)
+
+    def __call__(
+        self,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor,
+        indices_tuple: Any,
+        memory: SnapshotMemory,
+        step: int,
+    ) -> Outcome:
+        self.layout.before_loss(self.loss, embeddings)
+        weight = self.layout.get(self.loss)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            embeddings = embeddings.to(weight.dtype)
+            row = memory.row(step, embeddings.device)
+            if row.filled and row.key != self.form.key:
+                self.renew_notes(row)
+            rows, classes = self.form.rows(embeddings), self.form.classes()
+            target = self.target(rows, classes, labels)
+            problem = Problem(
+                labels,
+                row,
+                self.form.centers,
+                self.form.scale,
+                self.reduction(embeddings, labels, indices_tuple, row),
+                self.chunk_steps,
+            )
+            value, blocks = row_softmax(
+                self.form.scale * rows, classes, target, problem
+            )
+            weights = weight if self.layout.class_dim == 0 else weight.t()
+            value = value + regularisation(self.loss, weights, embeddings, labels)
+        notes = blocks.notes(target, row.column, self.form.key)
+        return Outcome(value, classes.detach(), rows.detach(), notes)
+
+    def target(
+        self, rows: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        """Target logits (B,), margin included."""
+        num_centers = self.layout.num_centers(self.loss)
+        own = classes.view(-1, num_centers, classes.shape[1])[labels]
+        products = self.form.scale * (own @ rows.unsqueeze(2)).squeeze(2)
+        logits = self.form.centers.logits(products)[0].view(len(rows), -1)
+        return self.form.target(logits[:, 0], rows, own)
+
+    def reduction(
+        self, embeddings: torch.Tensor, labels: torch.Tensor, mined: Any, row: Row
+    ) -> Reduction:
+        """Actual rows with their miner's weight, and virtual rows with weight 1."""
+        weights = lmu.convert_to_weights(
+            mined,
+            labels,
+            dtype=embeddings.dtype,
+            using_ref=isinstance(self.loss, ProxyNCALoss),
+        )
+        virtual = row.labels.flatten()[real_rows(row.batch_sizes, row.labels)]
+        return Reduction(
+            self.loss,
+            embeddings,
+            torch.cat([labels, virtual.to(labels)]),
+            torch.cat([weights, weights.new_ones(len(virtual))]),
+        )
+
+    @torch.no_grad()
+    def renew_notes(self, row: Row) -> None:
+        """All blocks of virtual rows against virtual classes from scratch, in place."""
+        scale, centers = self.form.scale, self.form.centers
+        for a in row.filled:
+            rows = row.embeddings[a].to(row.own.dtype)
+            for b in row.filled:
+                classes = row.class_weights[b].to(row.own.dtype)
+                logits, _ = centers.logits(scale * rows @ classes.t())
+                if a == b:
+                    row.own[a] = self.target(rows, classes, row.labels[a])
+                    each = torch.arange(len(rows), device=rows.device)
+                    logits[each, row.labels[a]] = row.own[a]
+                row.against[a, :, b] = logits.logsumexp(dim=1)
+
+
+def is_watched(loss: torch.nn.Module) -> bool:
+    """Whether somebody listens in on the loss, or has replaced a part of it.
+
+    Hooks, statistics of PML's modules and methods set on the instance need the loss's
+    own forward call.
+    """
+    replaced = {
+        "forward",
+        "compute_loss",
+        "get_logits",
+        "get_cosine",
+        "modify_cosine_of_target_classes",
+        "scale_logits",
+    }
+    return bool(replaced & loss.__dict__.keys()) or any(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or getattr(module, "collect_stats", False)
+        for module in loss.modules()
+    )
