@@ -105,7 +105,7 @@ def pml_inner(
     def inner(embeddings, labels, class_weights):
         loss = make(len(class_weights) // num_centers)
         weights = class_weights if class_dim == 0 else class_weights.t()
-        setattr(loss, parameter, torch.nn.Parameter(weights.clone()))
+        setattr(loss, parameter, torch.nn.Parameter(weights))
         value = loss(embeddings, labels)
         value.backward()
         weight = getattr(loss, parameter)
@@ -117,33 +117,41 @@ def pml_inner(
 
 
 def softmax_inner(
-    logit: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> Inner:
-    """Mean over rows of -log softmax at the label; `logit` of one row and one class."""
+    """Mean over rows of -log softmax at the label, of logits (rows, classes)."""
 
     def inner(embeddings, labels, class_weights):
         weights = class_weights.clone().requires_grad_()
-        losses = []
-        for row, label in zip(embeddings, labels.tolist()):
-            logits = torch.stack([logit(row, weight) for weight in weights])
-            losses.append(torch.logsumexp(logits, dim=0) - logits[label])
-        value = sum(losses) / len(losses)
+        all_logits = logits(embeddings, weights)
+        targets = all_logits[range(len(labels)), labels]
+        value = (torch.logsumexp(all_logits, dim=1) - targets).mean()
         value.backward()
         return value, weights.grad, weights.detach()
 
     return inner
 
 
-def softmax(row: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return row.dot(weight)
+def softmax(embeddings: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return embeddings @ weights.t()
 
 
-def norm_softmax(scale: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    return lambda row, weight: scale * row.dot(weight / weight.norm())
+def norm_softmax(
+    scale: float,
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    def logits(embeddings, weights):
+        return scale * embeddings @ (weights / weights.norm(dim=1, keepdim=True)).t()
+
+    return logits
 
 
 def proxy_nca(scale: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    return lambda row, weight: -scale * (row - weight / weight.norm()).square().sum()
+    def logits(embeddings, weights):
+        proxies = weights / weights.norm(dim=1, keepdim=True)
+        lengths = embeddings.square().sum(1, keepdim=True) + proxies.square().sum(1)
+        return -scale * (lengths - 2 * embeddings @ proxies.t())
+
+    return logits
 
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -112,15 +112,17 @@ class RowSoftmax:
         """All blocks of virtual rows against virtual classes from scratch, in place."""
         scale, centers = self.form.scale, self.form.centers
         for a in row.filled:
-            rows = row.embeddings[a].to(row.own.dtype)
+            size = row.batch_sizes[a]
+            rows = row.embeddings[a, :size].to(row.own.dtype)
             for b in row.filled:
                 classes = row.class_weights[b].to(row.own.dtype)
                 logits, _ = centers.logits(scale * rows @ classes.t())
                 if a == b:
-                    row.own[a] = self.target(rows, classes, row.labels[a])
-                    each = torch.arange(len(rows), device=rows.device)
-                    logits[each, row.labels[a]] = row.own[a]
-                row.against[a, :, b] = logits.logsumexp(dim=1)
+                    labels = row.labels[a, :size]
+                    row.own[a, :size] = self.target(rows, classes, labels)
+                    each = torch.arange(size, device=rows.device)
+                    logits[each, labels] = row.own[a, :size]
+                row.against[a, :size, b] = logits.logsumexp(dim=1)
 
 
 def is_watched(loss: torch.nn.Module) -> bool:

@@ -1,0 +1,401 @@
+"""The algorithms at O(N): when they serve, and that they stay exact when disturbed."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pytorch_metric_learning import distances
+from pytorch_metric_learning import losses as pml
+from pytorch_metric_learning import reducers
+from torch.nn.functional import normalize
+
+from pml_memvir import MemVir, losses, register_loss
+from pml_memvir.algorithms import row_softmax_step
+from pml_memvir.algorithms.proxy_anchor import Problem as AnchorProblem
+from pml_memvir.algorithms.proxy_anchor import proxy_anchor
+from pml_memvir.algorithms.row_softmax import Problem, row_softmax
+
+from .catalog import (
+    BY_NAME,
+    CASES,
+    EMBEDDING_SIZE,
+    NUM_CLASSES,
+    batch,
+    norm_softmax,
+    ragged,
+    train,
+)
+from .reference import NaiveMemVir, relative_error
+from .test_against_reference import compare
+
+FAST = [case for case in CASES if case.algorithm_used("auto") != "concatenation"]
+
+
+def names(case):
+    return case.name
+
+
+def both(case, memvir, other, batches, tolerance=1e-9):
+    """Losses and both gradients of two wrappers agree, step by step."""
+    for step, (x, y) in enumerate(batches):
+        results = []
+        for wrapper in (memvir, other):
+            inputs = x.clone().requires_grad_()
+            wrapper.zero_grad()
+            value = wrapper(inputs, y)
+            value.backward()
+            weight = case.weight(wrapper.loss)
+            results.append((value.detach(), inputs.grad, weight.grad))
+            with torch.no_grad():
+                weight -= 0.05 * weight.grad
+        for a, b in zip(*results):
+            assert relative_error(a, b) <= tolerance, step
+        assert memvir.num_virtual_steps == other.num_virtual_steps
+
+
+def fast_and_reference(case, num_steps=2, step_gap=1, **kwargs):
+    torch.manual_seed(0)
+    loss = case.loss()
+    return (
+        MemVir(copy.deepcopy(loss), num_steps, step_gap, **kwargs),
+        MemVir(loss, num_steps, step_gap, algorithm="concatenation"),
+    )
+
+
+# -------------------------------------------------------------- when they serve
+
+
+class MyCosFace(pml.CosFaceLoss):
+    pass
+
+
+def cosface(**kwargs):
+    return pml.CosFaceLoss(NUM_CLASSES, EMBEDDING_SIZE, **kwargs)
+
+
+def with_label_smoothing():
+    loss = cosface()
+    loss.cross_entropy = torch.nn.CrossEntropyLoss(
+        label_smoothing=0.1, reduction="none"
+    )
+    return loss
+
+
+def with_a_hook():
+    loss = cosface()
+    loss.distance.register_forward_hook(lambda *_: None)
+    return loss
+
+
+def with_its_own_logits():
+    loss = cosface()
+    loss.scale_logits = lambda logits, _: 2 * logits
+    return loss
+
+
+class MyReducer(reducers.MeanReducer):
+    pass
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MyCosFace(NUM_CLASSES, EMBEDDING_SIZE),
+        with_label_smoothing,
+        with_a_hook,
+        with_its_own_logits,
+        lambda: cosface(reducer=MyReducer()),
+        lambda: cosface(reducer=reducers.DoNothingReducer()),
+        lambda: cosface(collect_stats=True),
+        lambda: pml.NormalizedSoftmaxLoss(5, 6, distance=distances.LpDistance()),
+        lambda: pml.ProxyNCALoss(5, 6, distance=distances.LpDistance(power=1)),
+        lambda: pml.ProxyNCALoss(5, 6, distance=distances.CosineSimilarity()),
+        lambda: pml.ProxyAnchorLoss(5, 6, distance=distances.CosineSimilarity(power=2)),
+        lambda: pml.SoftTripleLoss(
+            5, 6, distance=distances.DotProductSimilarity(power=2)
+        ),
+    ],
+)
+def test_whatever_does_not_fit_goes_by_concatenation(make):
+    assert MemVir(make(), 1, 0).algorithm_used == "concatenation"
+
+
+def test_a_loss_of_your_own_goes_by_concatenation(forget_registrations):
+    class Mine(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.W = torch.nn.Parameter(torch.randn(4, 3))
+
+    register_loss(Mine, "W", 1)
+    assert MemVir(Mine(), 1, 0).algorithm_used == "concatenation"
+
+
+def test_unknown_algorithms_and_settings():
+    for kwargs, message in [
+        ({"algorithm": "magic"}, "algorithm must be one of .* got 'magic'"),
+        ({"chunk_steps": 0}, "chunk_steps must be >= 1, got 0"),
+        ({"memory_dtype": torch.int8}, "memory_dtype must be None or one of .*int8"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            norm_softmax(num_steps=1, step_gap=0, **kwargs)
+
+
+# --------------------------------------------------------- exact when disturbed
+
+
+@pytest.mark.parametrize("case", FAST, ids=names)
+def test_changed_settings_of_the_loss(case):
+    """What is remembered depends on them and is made anew; the loss stays exact."""
+    fast, reference = fast_and_reference(case)
+    changes = {"scale": 5.0, "margin": 0.2, "alpha": 7.0, "la": 3.0, "gamma": 2.0}
+    changes |= {"temperature": 0.3, "softmax_scale": 1.5}
+    if case.name == "LargeMarginSoftmaxLoss" or case.name == "SphereFaceLoss":
+        changes.pop("margin")  # PML's takes it in at construction
+    both(case, fast, reference, ragged(0, 9))
+    for name, value in changes.items():
+        if name in fast.loss.__dict__:
+            for wrapper in (fast, reference):
+                setattr(wrapper, name, value)
+            both(case, fast, reference, ragged(1, 5))
+    assert fast.num_virtual_steps == 2
+
+
+@pytest.mark.parametrize("case", FAST, ids=names)
+@pytest.mark.parametrize("chunk_steps", [1, 2])
+def test_chunks(case, chunk_steps):
+    fast, reference = fast_and_reference(case, 3, 0, chunk_steps=chunk_steps)
+    both(case, fast, reference, ragged(0, 12))
+
+
+@pytest.mark.parametrize("low, high", [(0.5, 6), (1e9, None)])
+def test_chunks_with_a_reducer_that_is_not_linear(low, high):
+    case = BY_NAME["CosFaceLoss"]
+    torch.manual_seed(0)
+    loss = case.loss(reducer=reducers.ThresholdReducer(low=low, high=high))
+    fast = MemVir(copy.deepcopy(loss), 3, 0, chunk_steps=1)
+    reference = MemVir(loss, 3, 0, algorithm="concatenation")
+    for x, y in ragged(0, 10):
+        values = []
+        for wrapper in (fast, reference):
+            inputs = x.clone().requires_grad_()
+            wrapper(inputs, y).backward()
+            values.append(inputs.grad)
+        assert relative_error(values[0], values[1]) <= 1e-9
+
+
+@pytest.mark.parametrize("case", FAST, ids=names)
+def test_another_algorithm_in_mid_run_empties_the_memory(case):
+    fast, _ = fast_and_reference(case)
+    train(fast, ragged(0, 6))
+    handle = fast.loss.distance.register_forward_hook(lambda *_: None)
+    with pytest.warns(UserWarning, match="goes by concatenation, not"):
+        train(fast, ragged(1, 1))
+    assert fast.num_virtual_steps == 0
+    handle.remove()
+
+
+@pytest.mark.parametrize("case", FAST, ids=names)
+def test_large_logits_neither_overflow_nor_underflow(case):
+    fast, reference = fast_and_reference(case)
+    for wrapper in (fast, reference):
+        with torch.no_grad():
+            case.weight(wrapper.loss).mul_(30)
+    batches = [(300 * x, y) for x, y in ragged(0, 8)]
+    for x, y in batches:
+        inputs = x.clone().requires_grad_()
+        value = fast(inputs, y)
+        value.backward()
+        assert value.isfinite() and inputs.grad.isfinite().all()
+        if case.name != "ProxyNCALoss":  # PML's leaves out rows that underflow
+            assert relative_error(value.detach(), reference(x, y).detach()) <= 1e-9
+
+
+def test_zero_learning_rate():
+    """All copies of a class are alike: the loss is that of n + 1 equal classes."""
+    memvir = norm_softmax(num_steps=3, step_gap=0)
+    x, y = batch(torch.Generator().manual_seed(0), 5)
+    plain = memvir.loss(x, y)
+    values = train(memvir, [(x, y)] * 6)
+    for n, value in enumerate(values):
+        expected = plain + torch.tensor(min(n, 3) + 1.0).double().log()
+        assert torch.allclose(value, expected, rtol=1e-12)
+
+
+def test_no_gradient_is_needed_for_frozen_parts():
+    memvir = norm_softmax(num_steps=2, step_gap=0)
+    memvir.W.requires_grad_(False)
+    for x, y in ragged(0, 5):
+        inputs = x.clone().requires_grad_()
+        memvir(inputs, y).backward()
+        assert inputs.grad.any()
+    memvir.W.requires_grad_(True)
+    x, y = ragged(1, 1)[0]
+    memvir(x, y).backward()
+    assert memvir.W.grad.any()
+    memvir.W.requires_grad_(False)
+    assert not memvir(x, y).requires_grad
+
+
+# ---------------------------------------------------- the pure functions by gradcheck
+
+
+def full(case, captured, monkeypatch, module, name):
+    """A wrapper with a full memory, and the problem of its last step."""
+
+    def spy(*arguments):
+        captured.append(arguments)
+        return original(*arguments)
+
+    original = getattr(module, name)
+    monkeypatch.setattr(module, name, spy)
+    torch.manual_seed(0)
+    memvir = MemVir(case.loss(), 2, 1)
+    train(memvir, ragged(0, 8))
+    assert memvir.num_virtual_steps == 2
+    return captured[-1]
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in FAST if c.name != "ProxyAnchorLoss"], ids=names
+)
+def test_gradcheck_row_softmax(case, monkeypatch):
+    rows, classes, target, problem = full(
+        case, [], monkeypatch, row_softmax_step, "row_softmax"
+    )
+    assert isinstance(problem, Problem)
+    inputs = [t.detach().clone().requires_grad_() for t in (rows, classes, target)]
+    assert torch.autograd.gradcheck(lambda *a: row_softmax(*a, problem)[0], inputs)
+
+
+def test_gradcheck_proxy_anchor(monkeypatch):
+    from pml_memvir.algorithms import proxy_anchor_step
+
+    rows, proxies, problem = full(
+        BY_NAME["ProxyAnchorLoss"], [], monkeypatch, proxy_anchor_step, "proxy_anchor"
+    )
+    assert isinstance(problem, AnchorProblem)
+    inputs = [t.detach().clone().requires_grad_() for t in (rows, proxies)]
+    assert torch.autograd.gradcheck(lambda *a: proxy_anchor(*a, problem)[0], inputs)
+
+
+# ------------------------------------------------------------ any order of events
+
+
+EVENT = st.one_of(
+    st.tuples(st.just("train"), st.integers(1, 6)),
+    st.tuples(st.just("eval"), st.integers(1, 6)),
+    st.tuples(st.just("reset"), st.just(0)),
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    case=st.sampled_from(CASES),
+    num_steps=st.integers(1, 4),
+    step_gap=st.integers(0, 3),
+    warmup=st.integers(0, 3),
+    num_classes=st.integers(2, 6),
+    chunk_steps=st.one_of(st.none(), st.integers(1, 3)),
+    events=st.lists(EVENT, min_size=1, max_size=30),
+    seed=st.integers(0, 1000),
+)
+def test_any_order_of_events(
+    case, num_steps, step_gap, warmup, num_classes, chunk_steps, events, seed
+):
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    memvir = MemVir(
+        case.loss(num_classes), num_steps, step_gap, warmup, chunk_steps=chunk_steps
+    )
+    naive = NaiveMemVir(case.inner(), num_classes, num_steps, step_gap, warmup)
+    for event, size in events:
+        if event == "reset":
+            memvir.reset_memory()
+            naive.reset_memory()
+            continue
+        x, y = batch(generator, size, num_classes)
+        if event == "train":
+            case_weight = case.weight(memvir.loss)
+            compare(case, memvir, naive, [(x, y)])
+            assert case_weight is case.weight(memvir.loss)
+        else:
+            memvir.eval()
+            with torch.no_grad():
+                error = relative_error(memvir(x, y), memvir.loss(x, y))
+            assert error <= case.tolerance  # P2SGrad moves its weights in each call
+            memvir.train()
+
+
+# ------------------------------------------------------------------ low precision
+
+
+def gradients(memvir, case, batches, dtype):
+    """Gradients of the last of some steps at constant class weights, as float64."""
+    for x, y in batches:
+        inputs = x.detach().clone().to(dtype).requires_grad_()
+        memvir.zero_grad()
+        memvir(inputs, y).backward()
+    return inputs.grad.double(), case.weight(memvir.loss).grad.double()
+
+
+@pytest.mark.parametrize(
+    "case, dtype",
+    [
+        pytest.param(case, dtype, id=f"{case.name}-{dtype}")
+        for case in FAST
+        for dtype in (torch.float32, torch.bfloat16)
+        # PML's ProxyNCALoss needs torch.cdist, which has no bfloat16 on the CPU.
+        if (case.name, dtype) != ("ProxyNCALoss", torch.bfloat16)
+    ],
+)
+def test_low_precision_is_no_worse_than_the_naive_way(case, dtype):
+    torch.manual_seed(0)
+    loss = case.loss().to(dtype)
+    batches = [(x.to(dtype).double(), y) for x, y in ragged(0, 8)]
+    exact = MemVir(copy.deepcopy(loss).double(), 3, 0, algorithm="concatenation")
+    naive = MemVir(copy.deepcopy(loss), 3, 0, algorithm="concatenation")
+    fast = MemVir(copy.deepcopy(loss), 3, 0)
+    expected = gradients(exact, case, batches, torch.float64)
+    for mine, theirs, true in zip(
+        gradients(fast, case, batches, dtype),
+        gradients(naive, case, batches, dtype),
+        expected,
+    ):
+        allowed = max(2 * relative_error(theirs, true), 8 * torch.finfo(dtype).eps)
+        assert relative_error(mine, true) <= allowed
+
+
+@pytest.mark.parametrize(
+    "dtype, allowed",
+    [
+        (torch.float64, 1e-9),
+        (torch.float32, 1e-5),
+        (torch.float16, 1e-2),
+        (torch.bfloat16, 1e-1),
+    ],
+)
+@pytest.mark.parametrize("algorithm", ["auto", "concatenation"])
+def test_memory_dtype(dtype, allowed, algorithm):
+    case = BY_NAME["NormSoftmax"]
+    torch.manual_seed(0)
+    loss = case.loss()
+    small = MemVir(copy.deepcopy(loss), 2, 1, memory_dtype=dtype, algorithm=algorithm)
+    exact = MemVir(loss, 2, 1, algorithm=algorithm)
+    both(case, small, exact, ragged(0, 9), tolerance=allowed)
+    assert small.virtual_classes().class_weights.dtype == dtype
+    assert small.W.dtype == torch.float64
+
+
+def test_memory_dtype_halves_the_memory():
+    sizes = []
+    for dtype in (torch.float32, torch.bfloat16):
+        memvir = MemVir(losses.NormSoftmax(90, 64), 2, 0, memory_dtype=dtype)
+        memvir(normalize(torch.randn(4, 64)), torch.arange(4))
+        sizes.append(memvir.memory_nbytes)
+    assert sizes[1] < 0.52 * sizes[0]
