@@ -67,5 +67,23 @@ def glyphs(data: Path, split: str, classes: int, png: Path) -> None:
     click.echo(f"{len(dataset)} images of {len(set(dataset.labels))} classes: {png}")
 
 
+@main.command()
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("output/speed"),
+    show_default=True,
+    help="Folder for speed.json, speed.md and growth.png.",
+)
+@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to see that it runs.")
+def speed(output: Path, repeats: int, device: str, quick: bool) -> None:
+    """Time MemVir against its inner loss, the naive way and the least possible."""
+    from .speed.run import run
+
+    run(output, repeats, device, quick, Console())
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

@@ -112,7 +112,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
     ) -> Any:
         """The loss of embeddings (B, D) with labels (B,), as its reducer returns it."""
         self.reset_stats()
-        if labels is None or ref_emb is not None or ref_labels is not None:
+        if labels is None or ref_emb is not None:
             return self._not_applicable(
                 embeddings, labels, indices_tuple, ref_emb, ref_labels
             )
@@ -271,9 +271,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         """What MemVir cannot serve: the inner loss says so in its own words."""
         value = self.loss(embeddings, *others)
         if self.training and torch.is_grad_enabled():
-            raise ValueError(
-                "MemVir needs labels and supports neither ref_emb nor ref_labels"
-            )
+            raise ValueError("MemVir needs labels and does not support ref_emb")
         return value
 
     def _spare_class_weights(self, embeddings: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The memory in checkpoints."""
 
+import copy
 import io
 
 import pytest
@@ -102,3 +103,66 @@ def test_a_damaged_memory_is_refused(spoil, message):
     with pytest.raises(ValueError, match=message):
         other.load_state_dict(state)
     assert other.step == 0 and other.memory_nbytes == 0
+
+
+def test_a_loaded_state_is_a_copy():
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 5))
+    state = memvir.state_dict()["_extra_state"]
+    before = copy.deepcopy(state["memory"])
+    other = norm_softmax(num_steps=2, step_gap=1)
+    other.set_extra_state(state)
+    train(other, ragged(1, 3))
+    for name, tensor in before.items():
+        assert name == "keys" or torch.equal(state["memory"][name], tensor)
+
+
+@pytest.mark.parametrize("num_classes, size", [(4, 6), (5, 7)])
+def test_a_checkpoint_of_another_shape_is_refused(num_classes, size):
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    other = MemVir(losses.NormSoftmax(num_classes, size), 2, 1)
+    with pytest.raises(ValueError, match="expected (num_classes|embedding_size)="):
+        other.load_state_dict(memvir.state_dict())
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("batch_sizes", lambda t: t + 100),
+        ("batch_sizes", lambda t: t - 100),
+        ("class_weights", lambda t: t[..., :-1]),
+        ("class_weights", lambda t: t[..., 0]),
+        ("embeddings", lambda t: t[:, :, :-1]),
+        ("labels", lambda t: t[:1]),
+        ("own", lambda t: t[..., :-1]),
+        ("against", lambda t: t[..., :-1]),
+        ("keys", lambda keys: keys[:-1]),
+    ],
+)
+def test_a_memory_whose_parts_do_not_fit_is_refused(name, change):
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 5))
+    state = memvir.state_dict()
+    state["_extra_state"]["memory"][name] = change(
+        state["_extra_state"]["memory"][name]
+    )
+    other = norm_softmax(num_steps=2, step_gap=1)
+    with pytest.raises(ValueError, match="fit together|2 keys"):
+        other.load_state_dict(state)
+    assert other.step == 0 and other.memory_nbytes == 0
+
+
+def test_filled_cells_without_a_memory_are_refused():
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 5))
+    state = memvir.get_extra_state()
+    for name in ("class_weights", "embeddings", "labels", "own", "against"):
+        del state["memory"][name]
+    with pytest.raises(ValueError, match="must hold"):
+        norm_softmax(num_steps=2, step_gap=1).set_extra_state(state)
+
+
+@pytest.mark.parametrize("state", [None, [], {"version": 1.5}])
+def test_what_is_no_state_is_refused(state):
+    with pytest.raises(ValueError, match="must be of version"):
+        norm_softmax(num_steps=2, step_gap=1).set_extra_state(state)

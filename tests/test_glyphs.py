@@ -85,7 +85,44 @@ def test_pictures_show_something(train):
     assert (ink.max(axis=(1, 2)) > 100).all()  # thin strokes stay grey
     border = np.ones((32, 32), bool)
     border[1:-1, 1:-1] = False
-    assert (ink[:, border].max() == 0) or (ink[:, border] > 0).any(axis=1).mean() < 0.01
+    assert ink[:, border].max() == 0  # none is cut off
+
+
+def test_pictures_are_centred_and_upright(train):
+    ink = 255 - train.images.astype(int)
+    for axis in (1, 2):
+        has_ink = ink.max(axis=axis) > 0
+        first = has_ink.argmax(axis=1)
+        behind = has_ink[:, ::-1].argmax(axis=1)
+        off = abs(first - behind)  # slanted letters reach further than they say
+        assert off.mean() < 1 and off.max() < 8
+    dot = ink[train.labels.index(train.class_names.index("LATIN SMALL LETTER I"))]
+    rows = (dot.max(axis=1) > 100).tolist()
+    gap = rows.index(False, rows.index(True))
+    assert gap < 16  # the dot is above
+
+
+def test_training_classes_show_latin_letters_only(train):
+    label = train.class_names.index("LATIN CAPITAL LETTER K")
+    shown = {x.tobytes() for x, y in zip(train.images, train.labels) if y == label}
+    latin = [x for x in "K\u212a" if letters.script(x) == "Latn"]  # Kelvin sign
+    assert shown == {p.pixels.tobytes() for p in letters.draw_all(latin)}
+
+
+def test_a_failed_write_leaves_the_old_file(train, tmp_path, monkeypatch):
+    path = tmp_path / "glyphs.npz"
+    path.write_bytes(b"old")
+
+    def fail(file, **_):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(module, "render", lambda: {"images": train.images})
+    monkeypatch.setattr(module, "_digest", lambda arrays: "")
+    monkeypatch.setattr(np, "savez_compressed", fail)
+    with pytest.raises(OSError, match="disk full"):
+        Glyphs(tmp_path, "train")
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_items(train):

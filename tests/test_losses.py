@@ -3,6 +3,7 @@
 import pytest
 import torch
 from pytorch_metric_learning import losses as pml
+from pytorch_metric_learning import reducers, regularizers
 from pytorch_metric_learning.distances import DotProductSimilarity
 
 from pml_memvir import losses
@@ -61,3 +62,28 @@ def test_our_proxy_nca_keeps_rows_that_pml_drops():
 def test_our_losses_scale_must_be_positive(cls):
     with pytest.raises(ValueError, match="scale must be > 0, got 0"):
         cls(3, 4, scale=0)
+
+
+@pytest.mark.parametrize("mined", [None, ([0, 0, 1], [1, 1, 2], [3, 4, 3])])
+def test_our_losses_are_losses_of_pml(mined):
+    """Miner weights, regularisers and reducers do what they do in PML's own."""
+    mined = mined and tuple(torch.tensor(indices) for indices in mined)
+    kwargs = {
+        "weight_regularizer": regularizers.LpRegularizer(p=1),
+        "embedding_regularizer": regularizers.LpRegularizer(power=2),
+        "reducer": reducers.SumReducer(),
+    }
+    own = losses.NormSoftmax(3, 4, scale=7.0, **kwargs)
+    distance = DotProductSimilarity(normalize_embeddings=False)
+    theirs = pml.NormalizedSoftmaxLoss(3, 4, 1 / 7, distance=distance, **kwargs)
+    theirs.W = own.W
+    x, y = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
+    assert torch.allclose(own(x, y, mined), theirs(x, y, mined))
+    assert mined is None or not torch.allclose(own(x, y, mined), own(x, y))
+
+
+def test_our_losses_record_their_settings():
+    assert losses.Softmax(3, 4)._record_these == ["num_classes", "embedding_size"]
+    names = ["num_classes", "embedding_size", "scale"]
+    assert losses.NormSoftmax(3, 4)._record_these == names
+    assert losses.ProxyNCA(3, 4)._record_these == names

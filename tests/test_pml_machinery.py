@@ -291,6 +291,9 @@ def test_warm_up_in_epochs_of_a_trainer(train_set):
     assert loss.step == loss.warmup_steps and loss.memory_nbytes == 0
     trainer.train(start_epoch=2, num_epochs=2)
     assert loss.num_virtual_classes > 0
+    trainer.iterations_per_epoch = None
+    trainer.sampler = samplers.MPerClassSampler(train_set.labels, 4, 24, 240)
+    assert epochs_to_steps(3, trainer) == 30
     trainer.iterations_per_epoch = 7
     assert epochs_to_steps(3, trainer) == 21
 

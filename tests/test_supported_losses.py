@@ -59,7 +59,9 @@ class TwoCenters(torch.nn.Module):
     def __init__(self, num_classes, centers=2):
         super().__init__()
         self.centers = centers
+        self.zero = 0
         self.V = torch.nn.Parameter(torch.randn(num_classes * centers, EMBEDDING_SIZE))
+        self.line = torch.nn.Parameter(torch.randn(3))
 
     def forward(self, embeddings, labels, indices_tuple=None):
         logits = embeddings @ self.V.t()
@@ -101,6 +103,8 @@ def test_bad_registrations(arguments, message, forget_registrations):
     "parameter, class_dim, centers, message",
     [
         ("nothing", 0, 1, "TwoCenters.nothing must be a 2-D .* got nothing"),
+        ("line", 0, 1, r"TwoCenters.line must be a 2-D .* got Parameter\(3,\)"),
+        ("V", 0, "zero", "multiple of centers_per_class=0"),
         ("V", 0, 3, r"multiple of centers_per_class=3 .* got shape \(10, 6\)"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -158,3 +159,41 @@ def test_labels_of_any_integer_type(dtype):
     memvir, expected = (norm_softmax(num_steps=2, step_gap=0) for _ in range(2))
     for x, y in ragged(0, 5):
         assert torch.equal(memvir(x, y.to(dtype)), expected(x, y))
+
+
+def test_non_finite_class_weights_are_not_remembered_and_said_once():
+    memvir = norm_softmax(num_steps=2, step_gap=0)
+    x, y = ragged(0, 1)[0]
+    with torch.no_grad():
+        memvir.W[0, 0] = float("nan")
+    with pytest.warns(UserWarning, match="Step 0 has NaN or infinity"):
+        memvir(x, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        memvir(x, y)
+    assert memvir.virtual_classes() is None and memvir.step == 2
+
+
+def test_a_failed_step_leaves_the_counts_alone():
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 3))
+    assert memvir.num_virtual_steps == 1
+    memvir.reset_memory()
+    train(memvir, ragged(1, 1))
+    memvir.scale = None
+    with pytest.raises(TypeError):
+        train(memvir, ragged(2, 1))
+    assert memvir.num_virtual_steps == 0 and memvir.step == 4
+
+
+def test_miners_in_eval_mode():
+    memvir = norm_softmax(num_steps=2, step_gap=0).eval()
+    x, y = ragged(0, 1)[0]
+    mined = (torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
+    assert torch.equal(memvir(x, y, mined), memvir.loss(x, y, mined))
+    assert not torch.equal(memvir(x, y, mined), memvir(x, y))
+
+
+def test_collect_stats_is_taken():
+    assert not norm_softmax(num_steps=1, step_gap=0).collect_stats
+    assert norm_softmax(num_steps=1, step_gap=0, collect_stats=True).collect_stats

@@ -1,0 +1,1 @@
+"""What MemVir costs, against the naive implementation and the least possible."""

@@ -1,0 +1,109 @@
+"""Times all arms in turn, in one process, and each one's memory in its own."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+import torch
+from tqdm import tqdm
+
+from .arms import ARMS, Setting, steps
+
+Results = dict[str, Any]
+
+
+def measure(setting: Setting, repeats: int, device: str, with_memory: bool) -> Results:
+    """One row: seconds of each arm in turn, medians, ratios, peak memory.
+
+    An arm that does not fit in memory has no seconds; its entry says so.
+    """
+    result: Results = {"setting": asdict(setting), "repeats": repeats}
+    arms = [arm for arm in ARMS if arm != "oracle" or fits(setting, device)]
+    with tqdm(total=(repeats + 1) * len(arms), desc=str(setting), leave=False) as bar:
+        step = {arm: steps(setting, arm, device) for arm in arms}
+        seconds: dict[str, list[float]] = {arm: [] for arm in arms}
+        for repeat in range(repeats + 1):
+            for arm in arms:
+                value = step[arm]()
+                if repeat:  # the first is for warming up
+                    seconds[arm].append(value)
+                bar.update()
+    result["seconds"] = seconds
+    median = {arm: statistics.median(values) for arm, values in seconds.items()}
+    result["median"] = median
+    result["oracle / fast"] = (
+        median["oracle"] / median["fast"] if "oracle" in median else None
+    )
+    result["fast / floor"] = median["fast"] / median["floor"]
+    result["floor GFLOP/s"] = setting.floor_operations / median["floor"] / 1e9
+    if with_memory:
+        result["peak MB"] = {
+            arm: peak_in_own_process(setting, arm, device)
+            for arm in arms
+            if arm != "floor"
+        }
+    return result
+
+
+def fits(setting: Setting, device: str) -> bool:
+    """Whether the oracle's step is likely to fit in half of the free memory."""
+    if device == "cpu":
+        free = psutil.virtual_memory().available
+    else:
+        free = torch.cuda.mem_get_info(device)[0]
+    return setting.oracle_nbytes < free / 2
+
+
+def peak_in_own_process(setting: Setting, arm: str, device: str) -> float:
+    """Megabytes that steps of one arm need above a process that has only imported."""
+    command = [sys.executable, "-m", "benchmarks.speed.measure"]
+    arguments = json.dumps([asdict(setting), arm, device])
+    output = subprocess.run(
+        [*command, arguments], check=True, capture_output=True, text=True
+    )
+    return float(output.stdout.strip().splitlines()[-1])
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on."""
+    return {
+        "processor": _processor(),
+        "torch threads": str(torch.get_num_threads()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line for line in file if line.startswith("model name")]
+        return names[0].split(":")[1].strip()
+    except (OSError, IndexError):
+        return platform.processor()
+
+
+def _peak(setting: Setting, arm: str, device: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = steps(setting, arm, device)
+    for _ in range(2):
+        step()
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6
+
+
+if __name__ == "__main__":
+    fields, arm_, device_ = json.loads(sys.argv[1])
+    print(_peak(Setting(**fields), arm_, device_))
