@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -84,7 +85,12 @@ class Row:
     column: int
     key: Key
 
-    @property
+    @cached_property
+    def real(self) -> torch.Tensor:
+        """Which rows of `labels` are real: indices into it, flattened."""
+        return real_rows(self.batch_sizes, self.labels)
+
+    @cached_property
     def filled(self) -> list[int]:
         """Columns that hold a snapshot."""
         return [column for column, size in enumerate(self.batch_sizes) if size]
@@ -103,6 +109,8 @@ class Row:
 def real_rows(batch_sizes: tuple[int, ...], labels: torch.Tensor) -> torch.Tensor:
     """Which rows of labels (n, B) are real: indices into them, flattened."""
     length = labels.shape[1]
+    if all(size == length for size in batch_sizes):
+        return torch.arange(labels.numel(), device=labels.device)
     indices = [
         torch.arange(i * length, i * length + size)
         for i, size in enumerate(batch_sizes)

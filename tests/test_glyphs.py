@@ -95,7 +95,7 @@ def test_pictures_are_centred_and_upright(train):
         first = has_ink.argmax(axis=1)
         behind = has_ink[:, ::-1].argmax(axis=1)
         off = abs(first - behind)  # slanted letters reach further than they say
-        assert off.mean() < 1 and off.max() < 8
+        assert off.mean() < 2 and off.max() < 8
     dot = ink[train.labels.index(train.class_names.index("LATIN SMALL LETTER I"))]
     rows = (dot.max(axis=1) > 100).tolist()
     gap = rows.index(False, rows.index(True))

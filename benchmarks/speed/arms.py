@@ -101,7 +101,7 @@ def batches(setting: Setting, device: str) -> Iterator[tuple[torch.Tensor, ...]]
 
 
 def steps(setting: Setting, arm: str, device: str) -> Callable[[], float]:
-    """A function that does one step of the arm, memory full, and returns its seconds."""
+    """A function that does a step of the arm, memory full, and returns its seconds."""
     torch.manual_seed(0)
     source = batches(setting, device)
     loss = make_loss(setting, setting.C).to(device)

@@ -95,13 +95,24 @@ def _processor() -> str:
 
 
 def _peak(setting: Setting, arm: str, device: str) -> float:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = psutil.Process().memory_info().rss
     step = steps(setting, arm, device)
     for _ in range(2):
         step()
     if device != "cpu":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6
+    return (_highest_rss() - before) / 1e6
+
+
+def _highest_rss() -> int:
+    """Peak resident bytes; `ru_maxrss` would include what the parent process had."""
+    try:
+        with open("/proc/self/status") as file:
+            line = next(line for line in file if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from ..memory import Key, Notes, Row, real_rows
+from ..memory import Key, Notes, Row
 from .centers import OneCenter
 from .reduction import Reduction
 
@@ -161,7 +161,7 @@ class _Step:
         for chunk in row.chunks(self._chunk_steps(row)):
             self.actual_rows(row, chunk, weights is not None)
             self.virtual_rows(row, chunk, virtual)
-        losses = torch.cat([self.total - self.target, virtual.flatten()[self.real]])
+        losses = torch.cat([self.total - self.target, virtual.flatten()[row.real]])
         if weights is None:
             return losses, ()
 
@@ -215,11 +215,10 @@ class _Step:
     def _prepare_virtual(self, weights: torch.Tensor | None) -> None:
         row = self.p.row
         self.scaled_W = self.p.scale * self.W
-        self.real = real_rows(row.batch_sizes, row.labels)
         self.virtual_weights: torch.Tensor | None = None
         if weights is not None:
             self.virtual_weights = weights.new_zeros(row.labels.shape, dtype=self.exact)
-            self.virtual_weights.view(-1)[self.real] = weights[len(self.X) :].to(
+            self.virtual_weights.view(-1)[row.real] = weights[len(self.X) :].to(
                 self.exact
             )
 

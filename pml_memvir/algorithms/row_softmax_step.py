@@ -9,7 +9,7 @@ from pytorch_metric_learning.losses import ProxyNCALoss
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from ..class_weights import ClassWeightLayout
-from ..memory import Row, SnapshotMemory, real_rows
+from ..memory import Row, SnapshotMemory
 from .outcome import Outcome
 from .reduction import Reduction, regularisation
 from .row_softmax import Problem, row_softmax
@@ -84,7 +84,7 @@ class RowSoftmax:
     ) -> torch.Tensor:
         """Target logits (B,), margin included."""
         num_centers = self.layout.num_centers(self.loss)
-        own = classes.view(-1, num_centers, classes.shape[1])[labels]
+        own = classes.view(-1, num_centers, classes.shape[1]).index_select(0, labels)
         products = self.form.scale * (own @ rows.unsqueeze(2)).squeeze(2)
         logits = self.form.centers.logits(products)[0].view(len(rows), -1)
         return self.form.target(logits[:, 0], rows, own)
@@ -99,7 +99,7 @@ class RowSoftmax:
             dtype=embeddings.dtype,
             using_ref=isinstance(self.loss, ProxyNCALoss),
         )
-        virtual = row.labels.flatten()[real_rows(row.batch_sizes, row.labels)]
+        virtual = row.labels.flatten()[row.real]
         return Reduction(
             self.loss,
             embeddings,
