@@ -52,13 +52,9 @@ def check_reducer(loss: torch.nn.Module) -> None:
 def check_batch(
     embeddings: torch.Tensor,
     labels: torch.Tensor,
-    num_classes: int,
     embedding_size: int,
 ) -> None:
-    """Raise unless embeddings are (B, D) and labels (B,) of 0 to C-1.
-
-    A label of C or more would silently be one of a virtual class.
-    """
+    """Raise unless embeddings are (B, D), of floats, and labels (B,), of integers."""
     for name, value in (("embeddings", embeddings), ("labels", labels)):
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
@@ -78,9 +74,16 @@ def check_batch(
             f"labels must have shape ({len(embeddings)},), one for each row of "
             f"embeddings, got {tuple(labels.shape)}"
         )
-    lowest, highest = int(labels.min()), int(labels.max())
-    if lowest < 0 or highest >= num_classes:
-        raise ValueError(
-            f"labels must be 0 to {num_classes - 1}, as the loss has {num_classes} "
-            f"classes, got {lowest} to {highest}"
-        )
+
+
+def labels_in_range(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Whether all labels are 0 to C-1, as a tensor: a device is not waited for."""
+    return ((labels >= 0) & (labels < num_classes)).all()
+
+
+def label_error(labels: torch.Tensor, num_classes: int) -> ValueError:
+    """The error for labels outside 0 to C-1."""
+    return ValueError(
+        f"labels must be 0 to {num_classes - 1}, as the loss has {num_classes} "
+        f"classes, got {int(labels.min())} to {int(labels.max())}"
+    )

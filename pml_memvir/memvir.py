@@ -11,6 +11,7 @@ from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 
 from . import algorithms, checks
 from . import class_weights as c_w
+from .deferred import DeferredAnswers
 from .inner_attributes import InnerLossAttributes
 from .memory import SnapshotMemory, Snapshots
 
@@ -89,6 +90,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             chunk_steps = checks.integer("chunk_steps", chunk_steps, least=1)
         self._chunk_steps = chunk_steps
         self._stored_by: str | None = None  # the algorithm whose form the memory has
+        self._answers = DeferredAnswers()
         self._num_virtual_steps = 0
         self._warned_non_finite = False
         self.loss = loss  # last: from here on its attributes are the wrapper's, too
@@ -116,12 +118,12 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             return self._not_applicable(
                 embeddings, labels, indices_tuple, ref_emb, ref_labels
             )
-        num_classes = self._layout.num_classes(self.loss)
-        embedding_size = self._layout.embedding_size(self.loss)
-        checks.check_batch(embeddings, labels, num_classes, embedding_size)
+        is_step = self.training and torch.is_grad_enabled()
+        self._settle(self.step - self.step_gap - 1)
+        in_range = self._check_batch(embeddings, labels, may_defer=is_step)
         labels = labels.to(embeddings.device, torch.long)
         embeddings = self._spare_class_weights(embeddings)
-        if not (self.training and torch.is_grad_enabled()):
+        if not is_step:
             return self.loss(embeddings, labels, indices_tuple)
 
         if self._is_warming_up():
@@ -135,7 +137,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
                 embeddings, labels, indices_tuple, self._memory, self.step
             )
             self._num_virtual_steps = num_virtual_steps
-            self._remember(outcome, labels)
+            self._remember(outcome, labels, in_range)
             self._stored_by = algorithm.name
             value = outcome.value
         self.step += 1
@@ -183,10 +185,12 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
     def reset_memory(self) -> None:
         """Empty the memory; the step counter goes on, so there is no second warm-up."""
         self._memory.reset()
+        self._answers = DeferredAnswers()
         self._num_virtual_steps = 0
 
     def virtual_classes(self) -> Snapshots | None:
         """A copy of the snapshots that the next training step will meet, or None."""
+        self._settle(self.step)
         return self._memory.snapshots(self.step)
 
     @staticmethod
@@ -209,6 +213,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         As in any `state_dict()`, the tensors are the live ones: copy them if training
         goes on before they are used.
         """
+        self._settle(self.step)
         return {
             "version": STATE_VERSION,
             "settings": self._settings(),
@@ -246,6 +251,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             checks.integer(n, state.get(n), least=0) for n in names
         )
         self._memory.load_state(state["memory"])
+        self._answers = DeferredAnswers()
         self.step, self.warmup_steps, self._num_virtual_steps = step, warmup, virtual
         self._stored_by = state["stored_by"]
 
@@ -307,24 +313,58 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             self.reset_memory()
         return algorithm
 
-    def _remember(self, outcome: algorithms.Outcome, labels: torch.Tensor) -> None:
-        """Leave this step's snapshot or, in warm-up and for non-finite data, a hole."""
-        class_weights, embeddings = outcome.class_weights, outcome.embeddings
+    def _remember(
+        self, outcome: algorithms.Outcome, labels: torch.Tensor, in_range: torch.Tensor
+    ) -> None:
+        """Leave this step's snapshot or, in warm-up and for bad data, a hole."""
         if self.step < self.warmup_steps:
             self._memory.forget(self.step)
-        elif embeddings.isfinite().all() and class_weights.isfinite().all():
-            self._memory.remember(
-                self.step, class_weights, embeddings, labels, outcome.notes
-            )
-        else:
-            self._memory.forget(self.step)
+            return
+        class_weights, embeddings = outcome.class_weights, outcome.embeddings
+        self._memory.remember(
+            self.step, class_weights, embeddings, labels, outcome.notes
+        )
+        finite = embeddings.isfinite().all() & class_weights.isfinite().all()
+        self._answers.put(self.step, in_range.to(finite.device), finite)
+        self._settle(self.step - self.step_gap - 1)
+
+    def _settle(self, needed_up_to: int) -> None:
+        """Turn snapshots of bad data into holes, once it is known that they are bad.
+
+        On a CPU that is at once; on a GPU at a later step, before they would be met.
+        """
+        for step, (in_range, finite) in self._answers.take(needed_up_to):
+            if in_range and finite:
+                continue
+            self._memory.forget(step)
+            if not in_range:
+                classes = self._layout.num_classes(self.loss)
+                raise ValueError(f"labels of step {step} were not 0 to {classes - 1}")
             if not self._warned_non_finite:
                 self._warned_non_finite = True
                 warnings.warn(
-                    f"Step {self.step} has NaN or infinity in its embeddings or class "
+                    f"Step {step} has NaN or infinity in its embeddings or class "
                     "weights: MemVir does not remember it. Said once.",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
+
+    def _check_batch(
+        self, embeddings: torch.Tensor, labels: torch.Tensor, may_defer: bool
+    ) -> torch.Tensor:
+        """Raise for a bad batch; for labels that lie on a GPU, say so a step later.
+
+        A label of C or more would silently be one of a virtual class.
+        """
+        checks.check_batch(embeddings, labels, self._layout.embedding_size(self.loss))
+        num_classes = self._layout.num_classes(self.loss)
+        in_range = checks.labels_in_range(labels, num_classes)
+        if (labels.device.type != "cuda" or not may_defer) and not in_range:
+            raise checks.label_error(labels, num_classes)
+        return in_range
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._settle(self.step)  # what is on its way can be neither copied nor saved
+        return self.__dict__.copy()
 
 
 def _cpu_autocast() -> bool:

@@ -1,0 +1,104 @@
+"""Answers that come a step later, as from a GPU; here the device is made up."""
+
+import copy
+
+import pytest
+import torch
+
+from pml_memvir import deferred
+
+from .catalog import norm_softmax, ragged, train
+
+
+class Event:
+    """Is done when `Event.now` has reached it."""
+
+    now = 0
+    waited = 0
+
+    def __init__(self, at):
+        self.at = at
+
+    def query(self):
+        return Event.now >= self.at
+
+    def synchronize(self):
+        Event.waited += 1
+
+
+@pytest.fixture
+def slow_device(monkeypatch):
+    """Every answer takes as many steps as the fixture's value says."""
+    Event.now = Event.waited = 0
+    delay = [1]
+
+    def put(self, step, *answers):
+        host = torch.stack(answers)
+        self._pending.append(deferred._Pending(step, host, Event(step + delay[0])))
+
+    monkeypatch.setattr(deferred.DeferredAnswers, "put", put)
+    return delay
+
+
+def steps(memvir, batches):
+    for batch in batches:
+        Event.now = memvir.step
+        train(memvir, [batch])
+
+
+def spoilt(batches, step):
+    embeddings, labels = batches[step]
+    embeddings = embeddings.clone()
+    embeddings[0] = float("nan")
+    return [*batches[:step], (embeddings, labels), *batches[step + 1 :]]
+
+
+@pytest.mark.parametrize("step_gap, delay", [(0, 0), (0, 1), (1, 1), (1, 9), (2, 2)])
+def test_bad_snapshots_are_never_met(step_gap, delay, slow_device, monkeypatch):
+    slow_device[0] = delay
+    memvir = norm_softmax(num_steps=3, step_gap=step_gap)
+    batches = spoilt(ragged(0, 12), 4)
+    with pytest.warns(UserWarning, match="Step 4 has NaN"):
+        steps(memvir, batches)
+    late = memvir.state_dict()["_extra_state"]
+    monkeypatch.undo()
+    expected = norm_softmax(num_steps=3, step_gap=step_gap)
+    with pytest.warns(UserWarning, match="Step 4 has NaN"):
+        train(expected, batches)
+    assert torch.equal(
+        late["memory"]["batch_sizes"],
+        expected.get_extra_state()["memory"]["batch_sizes"],
+    )
+    more = ragged(1, 6)
+    for a, b in zip(train(memvir, more), train(expected, more)):
+        assert torch.equal(a, b)
+
+
+def test_nobody_waits_for_answers_that_come_in_time(slow_device):
+    memvir = norm_softmax(num_steps=3, step_gap=2)
+    steps(memvir, ragged(0, 12))
+    assert Event.waited == 0
+    memvir.get_extra_state()
+    assert Event.waited == 1 and not memvir._answers._pending
+
+
+def test_labels_of_a_gpu_are_refused_a_step_later(slow_device):
+    memvir = norm_softmax(num_steps=3, step_gap=1)
+    steps(memvir, ragged(0, 3))
+    x, y = ragged(1, 1)[0]
+    outcome_labels = torch.zeros((), dtype=torch.bool)
+    memvir._answers.put(memvir.step - 1, outcome_labels, ~outcome_labels)
+    Event.now = memvir.step
+    with pytest.raises(ValueError, match="labels of step 2 were not 0 to 4"):
+        memvir(x, y)
+    memvir(x, y)
+    assert memvir.step == 4
+
+
+def test_a_copy_waits_for_what_is_on_its_way(slow_device):
+    memvir = norm_softmax(num_steps=3, step_gap=1)
+    batches = spoilt(ragged(0, 5), 4)
+    steps(memvir, batches)
+    with pytest.warns(UserWarning, match="Step 4 has NaN"):
+        twin = copy.deepcopy(memvir)
+    assert not twin._answers._pending and twin.virtual_classes().steps == (1, 3)
