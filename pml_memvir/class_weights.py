@@ -96,6 +96,9 @@ class ClassWeightLayout:
                 f"{'nothing' if weight is None else type(weight).__name__}"
                 f"{tuple(weight.shape) if isinstance(weight, torch.Tensor) else ''}"
             )
+        k = self.centers_per_class
+        if isinstance(k, str) and not hasattr(loss, k):
+            raise ValueError(f"{name} has no attribute {k!r}, its centers_per_class")
         size, k = weight.shape[self.class_dim], self.num_centers(loss)
         if k < 1 or size < 1 or size % k:
             raise ValueError(

@@ -167,6 +167,12 @@ class SnapshotMemory:
         """Bytes of storage allocated for snapshots."""
         return sum(tensor.nbytes for tensor in self._tensors().values())
 
+    def to(self, device: torch.device) -> None:
+        """Move the storage, as after loading a checkpoint of another device."""
+        if self._grid is not None and self._grid.labels.device != device:
+            moved = {name: t.to(device) for name, t in self._tensors().items()}
+            self._grid = _Grid(**moved)
+
     def row(self, step: int, device: torch.device | None = None) -> Row:
         """The row of step `step`; before anything is stored, an empty one."""
         row, column = self._cell(step)
@@ -261,7 +267,7 @@ class SnapshotMemory:
                 "the memory's tensors do not fit together: "
                 + ", ".join(f"{name} {tuple(state[name].shape)}" for name in names)
             )
-        keys = [tuple(float(number) for number in key) for key in state["keys"]]
+        keys = [tuple(float(x) for x in key) for key in state.get("keys", ())]
         if len(keys) != self.step_gap + 1:
             raise ValueError(f"the memory must have {shape[0]} keys, got {len(keys)}")
         self._grid, self._keys = grid, keys

@@ -116,7 +116,11 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         self.reset_stats()
         if labels is None or ref_emb is not None:
             return self._not_applicable(
-                embeddings, labels, indices_tuple, ref_emb, ref_labels
+                embeddings,
+                labels,
+                indices_tuple,
+                ref_emb=ref_emb,
+                ref_labels=ref_labels,
             )
         is_step = self.training and torch.is_grad_enabled()
         self._settle(self.step - self.step_gap - 1)
@@ -131,6 +135,8 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             self._num_virtual_steps = 0
             self._memory.forget(self.step)
         else:
+            checks.check_reducer(self.loss)
+            self._memory.to(embeddings.device)
             algorithm = self._choose_algorithm()
             num_virtual_steps = len(self._memory.row(self.step).filled)
             outcome = algorithm(
@@ -155,7 +161,8 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
 
     @property
     def warmup_steps(self) -> int:
-        """U. Can be set at any time; the step counter goes on."""
+        """U. Can be set at any time; the step counter goes on, and what is in the
+        memory by then is still met until it is too old."""
         return self._warmup_steps
 
     @warmup_steps.setter
@@ -235,6 +242,9 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             raise ValueError(
                 f"MemVir's state must be of version {STATE_VERSION}, got {found!r}"
             )
+        missing = self.get_extra_state().keys() - state.keys()
+        if missing:
+            raise ValueError(f"MemVir's state lacks {', '.join(sorted(missing))}")
         theirs = state["settings"]
         differences = [
             f"expected {name}={mine}, got {theirs.get(name)}"
@@ -270,12 +280,16 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             "num_steps": self.num_steps,
             "step_gap": self.step_gap,
             "num_classes": self._layout.num_classes(self.loss),
+            "centers_per_class": self._layout.num_centers(self.loss),
             "embedding_size": self._layout.embedding_size(self.loss),
         }
 
-    def _not_applicable(self, embeddings: torch.Tensor, *others: Any) -> Any:
+    def _not_applicable(
+        self, embeddings: torch.Tensor, labels: Any, indices_tuple: Any, **ref: Any
+    ) -> Any:
         """What MemVir cannot serve: the inner loss says so in its own words."""
-        value = self.loss(embeddings, *others)
+        given = {name: value for name, value in ref.items() if value is not None}
+        value = self.loss(embeddings, labels, indices_tuple, **given)
         if self.training and torch.is_grad_enabled():
             raise ValueError("MemVir needs labels and does not support ref_emb")
         return value

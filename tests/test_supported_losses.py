@@ -104,6 +104,7 @@ def test_bad_registrations(arguments, message, forget_registrations):
     [
         ("nothing", 0, 1, "TwoCenters.nothing must be a 2-D .* got nothing"),
         ("line", 0, 1, r"TwoCenters.line must be a 2-D .* got Parameter\(3,\)"),
+        ("V", 0, "nope", "TwoCenters has no attribute 'nope'"),
         ("V", 0, "zero", "multiple of centers_per_class=0"),
         ("V", 0, 3, r"multiple of centers_per_class=3 .* got shape \(10, 6\)"),
     ],

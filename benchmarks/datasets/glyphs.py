@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import unicodedata
-import zipfile
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -92,7 +91,7 @@ def load_or_render(path: Path) -> dict[str, np.ndarray]:
     if path.exists():
         try:
             return _load(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged archive raises almost anything
             LOGGER.warning("%s is rendered again: %s", path, error)
     arrays = render()
     _save(path, arrays)

@@ -130,9 +130,11 @@ def _labels_folded(
     reducer: Any = getattr(loss, "reducer", None)
     if reducer is None:
         return {}
-    return {
-        "reducer": lambda losses, x, labels: reducer(losses, x, labels % num_classes)
-    }
+
+    def folded(loss_dict: Any, embeddings: Any, labels: torch.Tensor) -> Any:
+        return reducer(loss_dict, embeddings, labels % num_classes)
+
+    return {"reducer": folded}
 
 
 def _full_weight(indices_tuple: Any, batch_size: int, num_virtual: int) -> Any:

@@ -85,7 +85,7 @@ class RowSoftmax:
         """Target logits (B,), margin included."""
         num_centers = self.layout.num_centers(self.loss)
         own = classes.view(-1, num_centers, classes.shape[1]).index_select(0, labels)
-        products = self.form.scale * (own @ rows.unsqueeze(2)).squeeze(2)
+        products = self.form.scale * (own * rows.unsqueeze(1)).sum(dim=2)
         logits = self.form.centers.logits(products)[0].view(len(rows), -1)
         return self.form.target(logits[:, 0], rows, own)
 

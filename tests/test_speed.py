@@ -1,0 +1,52 @@
+"""The speed benchmark runs and writes what it says; no time is asserted."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from benchmarks.__main__ import main
+from benchmarks.speed.arms import Setting, make_loss, oracle_inner
+from benchmarks.speed.run import TWELVE
+from pml_memvir import MemVir
+from tests.reference import NaiveMemVir, relative_error
+
+
+@pytest.mark.parametrize("name", TWELVE)
+def test_both_sides_compute_the_same(name):
+    """The oracle is timed on the very loss that the fast way computes."""
+    setting = Setting(name, 2, 1, 6, 5, 8)
+    torch.manual_seed(0)
+    loss = make_loss(setting, setting.C).double()
+    inner, rows = oracle_inner(setting, loss)
+    memvir = MemVir(loss, setting.N, setting.M)
+    assert memvir.algorithm_used != "concatenation"
+    naive = NaiveMemVir(inner, setting.C, setting.N, setting.M)
+    for _ in range(8):
+        x = torch.nn.functional.normalize(torch.randn(6, 8).double())
+        y = torch.randint(5, (6,))
+        assert relative_error(memvir(x, y).detach(), naive(x, y, rows).loss) < 1e-9
+
+
+def test_command(tmp_path):
+    arguments = ["speed", "--quick", "--repeats", "2", "--output", str(tmp_path)]
+    outcome = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert outcome.exit_code == 0
+    result = json.loads((tmp_path / "speed.json").read_text())
+    assert result["machine"]["torch"] == torch.__version__
+    for row in result["rows"]:
+        assert len(row["seconds"]["oracle"]) == 2
+        medians = row["median"]
+        assert row["oracle / fast"] == medians["oracle"] / medians["fast"]
+        assert row["fast / floor"] == medians["fast"] / medians["floor"]
+    assert (tmp_path / "speed.md").read_text().count("\n| NormSoftmax") == 1
+    with Image.open(tmp_path / "growth.png") as image:
+        assert min(image.size) > 300
+
+
+def test_floor_operations():
+    setting = Setting("NormSoftmax", 45, 10, 128, 98, 512)
+    assert setting.floor_operations == 2 * 128 * 98 * 512 * 183
+    assert Setting("SoftTripleLoss", 1, 0, 2, 3, 4).floor_operations == 2 * 72 * 7
