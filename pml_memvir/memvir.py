@@ -119,8 +119,8 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
                 embeddings,
                 labels,
                 indices_tuple,
-                ref_emb=ref_emb,
-                ref_labels=ref_labels,
+                ref_emb,
+                ref_labels,
             )
         is_step = self.training and torch.is_grad_enabled()
         self._settle(self.step - self.step_gap - 1)
@@ -285,11 +285,11 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         }
 
     def _not_applicable(
-        self, embeddings: torch.Tensor, labels: Any, indices_tuple: Any, **ref: Any
+        self, embeddings: torch.Tensor, labels: Any, indices_tuple: Any, *ref: Any
     ) -> Any:
         """What MemVir cannot serve: the inner loss says so in its own words."""
-        given = {name: value for name, value in ref.items() if value is not None}
-        value = self.loss(embeddings, labels, indices_tuple, **given)
+        given = () if all(x is None for x in ref) else ref
+        value = self.loss(embeddings, labels, indices_tuple, *given)
         if self.training and torch.is_grad_enabled():
             raise ValueError("MemVir needs labels and does not support ref_emb")
         return value
