@@ -87,3 +87,25 @@ def label_error(labels: torch.Tensor, num_classes: int) -> ValueError:
         f"labels must be 0 to {num_classes - 1}, as the loss has {num_classes} "
         f"classes, got {int(labels.min())} to {int(labels.max())}"
     )
+
+
+def check_state(state: Any, mine: dict[str, Any]) -> None:
+    """Raise ValueError unless `state` has the version, keys and settings of `mine`."""
+    version = mine["version"]
+    if not isinstance(state, dict) or state.get("version") != version:
+        found = state.get("version") if isinstance(state, dict) else state
+        raise ValueError(f"MemVir's state must be of version {version}, got {found!r}")
+    missing = mine.keys() - state.keys()
+    if missing:
+        raise ValueError(f"MemVir's state lacks {', '.join(sorted(missing))}")
+    theirs = state["settings"]
+    differences = [
+        f"expected {name}={value}, got {theirs.get(name)}"
+        for name, value in mine["settings"].items()
+        if theirs.get(name) != value
+    ]
+    if differences:
+        raise ValueError(
+            f"the checkpoint is of another MemVir: {', '.join(differences)}. To take "
+            "its class weights only, load what begins with 'loss.' into .loss"
+        )

@@ -116,11 +116,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         self.reset_stats()
         if labels is None or ref_emb is not None:
             return self._not_applicable(
-                embeddings,
-                labels,
-                indices_tuple,
-                ref_emb,
-                ref_labels,
+                embeddings, labels, indices_tuple, ref_emb, ref_labels
             )
         is_step = self.training and torch.is_grad_enabled()
         self._settle(self.step - self.step_gap - 1)
@@ -235,27 +231,9 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         """Take over what `get_extra_state` gave.
 
         Raises:
-            ValueError: the state is of another version or of other settings.
+            ValueError: the state is incomplete, or of another version or settings.
         """
-        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-            found = state.get("version") if isinstance(state, dict) else state
-            raise ValueError(
-                f"MemVir's state must be of version {STATE_VERSION}, got {found!r}"
-            )
-        missing = self.get_extra_state().keys() - state.keys()
-        if missing:
-            raise ValueError(f"MemVir's state lacks {', '.join(sorted(missing))}")
-        theirs = state["settings"]
-        differences = [
-            f"expected {name}={mine}, got {theirs.get(name)}"
-            for name, mine in self._settings().items()
-            if theirs.get(name) != mine
-        ]
-        if differences:
-            raise ValueError(
-                f"the checkpoint is of another MemVir: {', '.join(differences)}. To "
-                "take its class weights only, load what begins with 'loss.' into .loss"
-            )
+        checks.check_state(state, self.get_extra_state())
         names = ("step", "warmup_steps", "num_virtual_steps")
         step, warmup, virtual = (
             checks.integer(n, state.get(n), least=0) for n in names

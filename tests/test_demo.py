@@ -56,6 +56,35 @@ def test_the_metrics_are_those_on_record(result):
             assert recorded == pytest.approx(arm.history[name])
 
 
+def test_iterations_are_on_record(result):
+    path = result[2] / "memvir" / "records" / "metric_loss_MemVir.csv"
+    assert "num_virtual_classes" in path.read_text()
+
+
+def test_evaluation_is_on_unseen_classes(glyphs_root, tmp_path, monkeypatch):
+    evaluated = []
+
+    def spy(self, dataset_dict, *_):
+        evaluated.append(dataset_dict)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo.GlobalEmbeddingSpaceTester, "test", spy)
+    with pytest.raises(KeyboardInterrupt):
+        demo.run(glyphs_root, tmp_path, SHORT, Console())
+    ((split, dataset),) = evaluated[0].items()
+    assert split == "test" and min(dataset.labels) >= dataset.num_train_classes
+
+
+def test_options_reach_the_demo(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(demo, "run", lambda *arguments: calls.append(arguments))
+    options = ["--seed", "7", "--epochs", "4", "--data", "d", "--output"]
+    CliRunner().invoke(main, ["demo", *options, str(tmp_path)], catch_exceptions=False)
+    data, output, settings, _ = calls[0]
+    assert (str(data), output) == ("d", tmp_path)
+    assert (settings.seed, settings.num_epochs) == (7, 4)
+
+
 @pytest.mark.parametrize("name", ["curves.png", "tsne.png"])
 def test_figures(result, name):
     with Image.open(result[2] / name) as image:

@@ -250,7 +250,8 @@ def test_nothing_of_the_inner_loss_stays_changed_after_an_error(error):
 @pytest.mark.parametrize("case", CASES, ids=names)
 def test_class_weights_and_memory_follow_the_embeddings(case):
     memvir = MemVir(case.loss().float(), num_steps=1, step_gap=0)
-    for dtype in (torch.float32, torch.float64, torch.float64):
+    f32, f64 = torch.float32, torch.float64
+    for dtype in (f32, f32, f64, f64, f32, f32):  # up and down again
         x, y = ragged(0, 1)[0]
         x = x.to(dtype).requires_grad_()
         memvir(x, y).backward()

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -16,6 +17,8 @@ def test_code_blocks_run_in_order(monkeypatch, tmp_path, forget_registrations):
     names = {"__name__": "readme"}
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
+    assert names["metric_loss"].num_virtual_classes == 16  # as the text says
+    assert torch.equal(names["plain"].W, names["loss_func"].W)
 
 
 def test_the_table_of_losses_is_complete():

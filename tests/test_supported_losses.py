@@ -152,3 +152,5 @@ def test_a_loss_with_attributes_of_our_names(forget_registrations):
     assert (memvir.step, memvir.num_steps, memvir.warmup_steps) == (0, 2, 0)
     memvir(torch.randn(2, EMBEDDING_SIZE), torch.tensor([0, 1]))
     assert memvir.step == 1 and memvir.loss.step == 7
+    memvir.warmup_steps = 3
+    assert memvir.warmup_steps == 3 and memvir.loss.warmup_steps == 9

@@ -20,11 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from ..memory import Key, Notes, Row
-
-CHUNK_BYTES = 256 * 2**20
+from .eager import Eager, chunk_steps
 
 # From positive and negative terms of all proxies, actual ones first, and the number of
 # proxies with positives, to the reduced loss.
@@ -70,24 +68,8 @@ def proxy_anchor(
         pending backward needs anything of the memory, which may be written to at once.
     """
     step = _Step(rows.detach(), proxies.detach(), problem)
-    value: torch.Tensor = _ProxyAnchor.apply(rows, proxies, step)
+    value: torch.Tensor = Eager.apply(step, rows, proxies)
     return value, step.notes
-
-
-class _ProxyAnchor(torch.autograd.Function):
-    """The gradients are made in the forward call; backward only scales them."""
-
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
-        step: _Step = arguments[2]
-        value, gradients = step.solve(any(ctx.needs_input_grad))
-        ctx.save_for_backward(*gradients)
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return (*(upstream * gradient for gradient in ctx.saved_tensors), None)
 
 
 class _Step:
@@ -142,7 +124,7 @@ class _Step:
             self.dW = torch.zeros_like(W, dtype=self.exact)
             self.virtual_weights = new(N, C)
             self.virtual_weights[self.filled] = weights[1][C:].view(-1, C)
-        for chunk in row.chunks(self._chunk_steps()):
+        for chunk in row.chunks(chunk_steps(self.p.chunk_steps, row, X, W)):
             self.actual_proxies(chunk, weights is not None)
             self.virtual_proxies(chunk, negative, weights is not None)
         positive = torch.cat([self.positive, row.own[self.filled].flatten()])
@@ -226,14 +208,6 @@ class _Step:
             torch.zeros_like(x) if g is None else g for x, g in zip(terms, grads)
         )
         return first, second
-
-    def _chunk_steps(self) -> int:
-        if self.p.chunk_steps is not None:
-            return self.p.chunk_steps
-        row = self.p.row
-        size = max(len(self.X), row.labels.shape[1])
-        numbers = 2 * size * len(self.W) + row.class_weights[0].numel()
-        return max(1, CHUNK_BYTES // (numbers * self.exact.itemsize))
 
 
 def _log_one_plus(exponents: torch.Tensor, leave_out: torch.Tensor) -> torch.Tensor:

@@ -18,13 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from ..memory import Key, Notes, Row
 from .centers import OneCenter
+from .eager import Eager, chunk_steps
 from .reduction import Reduction
-
-CHUNK_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -91,24 +89,8 @@ def row_softmax(
         backward needs anything of the memory, which may be written to at once.
     """
     step = _Step(rows.detach(), classes.detach(), target.detach(), problem)
-    value: torch.Tensor = _RowSoftmax.apply(rows, classes, target, step)
+    value: torch.Tensor = Eager.apply(step, rows, classes, target)
     return value, step.blocks
-
-
-class _RowSoftmax(torch.autograd.Function):
-    """The gradients are made in the forward call; backward only scales them."""
-
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
-        step: _Step = arguments[3]
-        value, gradients = step.solve(any(ctx.needs_input_grad))
-        ctx.save_for_backward(*gradients)
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return (*(upstream * gradient for gradient in ctx.saved_tensors), None)
 
 
 class _Step:
@@ -158,7 +140,7 @@ class _Step:
         new, shape = own.new_zeros, row.labels.shape
         self.blocks = Blocks(own, new(len(X), shape[0]), new(shape))
         virtual = new(shape)  # losses of virtual rows
-        for chunk in row.chunks(self._chunk_steps(row)):
+        for chunk in row.chunks(chunk_steps(self.p.chunk_steps, row, X, W)):
             self.actual_rows(row, chunk, weights is not None)
             self.virtual_rows(row, chunk, virtual)
         losses = torch.cat([self.total - self.target, virtual.flatten()[row.real]])
@@ -221,13 +203,6 @@ class _Step:
             self.virtual_weights.view(-1)[row.real] = weights[len(self.X) :].to(
                 self.exact
             )
-
-    def _chunk_steps(self, row: Row) -> int:
-        if self.p.chunk_steps is not None:
-            return self.p.chunk_steps
-        size = max(len(self.X), row.labels.shape[1])
-        numbers = 2 * size * len(self.W) + row.class_weights[0].numel()
-        return max(1, CHUNK_BYTES // (numbers * self.exact.itemsize))
 
 
 def _exp(Z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,53 @@
+"""What the fast algorithms share: gradients made in the forward call, and chunks."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from ..memory import Row
+
+CHUNK_BYTES = 256 * 2**20
+
+
+class Step(Protocol):
+    """A step's computation on detached tensors."""
+
+    def solve(self, with_gradients: bool) -> tuple[torch.Tensor, tuple[Any, ...]]:
+        """The value and, if wanted, its gradient by each tensor."""
+
+
+class Eager(torch.autograd.Function):
+    """`Eager.apply(step, *tensors)`: the step's value. Backward only scales gradients.
+
+    So no pending backward needs the memory, which may be written to at once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
+        step: Step = arguments[0]
+        value, gradients = step.solve(any(ctx.needs_input_grad))
+        ctx.save_for_backward(*gradients)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return (None, *(upstream * gradient for gradient in ctx.saved_tensors))
+
+
+def chunk_steps(wanted: int | None, row: Row, X: torch.Tensor, W: torch.Tensor) -> int:
+    """Snapshots at a time: as wanted, or what stays below CHUNK_BYTES, at least one.
+
+    Args:
+        X: (B, D), row vectors.
+        W: (C K, D), class vectors.
+    """
+    if wanted is not None:
+        return wanted
+    size = max(len(X), row.labels.shape[1])
+    numbers = 2 * size * len(W) + row.class_weights[0].numel()
+    exact = torch.promote_types(X.dtype, torch.float32)
+    return max(1, CHUNK_BYTES // (numbers * exact.itemsize))
