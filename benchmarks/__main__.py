@@ -85,5 +85,35 @@ def speed(output: Path, repeats: int, device: str, quick: bool) -> None:
     run(output, repeats, device, quick, Console())
 
 
+@main.command()
+@click.option(
+    "--classes",
+    type=click.Choice(["98", "11318"]),
+    multiple=True,
+    default=["98"],
+    show_default=True,
+    help="98 as in CARS196; 11318 as in SOP, with a bfloat16 memory of 6.5 GB.",
+)
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+def share(classes: tuple[str, ...], repeats: int, device: str) -> None:
+    """How much of a ResNet-50's training step MemVir takes, at 128 images of 224."""
+    import torch
+
+    from .speed import measure
+    from .speed import share as share_
+
+    shares = []
+    for name in classes:
+        setting = share_.SOP if name == "11318" else share_.CARS196
+        dtype = torch.bfloat16 if name == "11318" else None
+        network = share_.resnet50(setting.D)
+        shares.append(
+            share_.measure_share(setting, network, 224, repeats, device, dtype)
+        )
+    about = ", ".join(f"{k}: {v}" for k, v in measure.machine().items())
+    Console().print(share_.table(shares, about))
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

@@ -316,7 +316,8 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         self._memory.remember(
             self.step, class_weights, embeddings, labels, outcome.notes
         )
-        finite = embeddings.isfinite().all() & class_weights.isfinite().all()
+        extremes = [*embeddings.aminmax(), *class_weights.aminmax()]  # NaN passes on
+        finite = torch.stack(extremes).isfinite().all()
         self._answers.put(self.step, in_range.to(finite.device), finite)
         self._settle(self.step - self.step_gap - 1)
 

@@ -12,7 +12,7 @@ from pytorch_metric_learning import reducers
 from torch.nn.functional import normalize
 
 from pml_memvir import MemVir, losses, register_loss
-from pml_memvir.algorithms import row_softmax_step
+from pml_memvir.algorithms import eager, row_softmax_step
 from pml_memvir.algorithms.proxy_anchor import Problem as AnchorProblem
 from pml_memvir.algorithms.proxy_anchor import proxy_anchor
 from pml_memvir.algorithms.row_softmax import Problem, row_softmax
@@ -27,6 +27,7 @@ from .catalog import (
     ragged,
     train,
 )
+from .peak import PeakOfTensors
 from .reference import NaiveMemVir, relative_error
 from .test_against_reference import compare
 
@@ -167,6 +168,26 @@ def test_changed_settings_of_the_loss(case):
 def test_chunks(case, chunk_steps):
     fast, reference = fast_and_reference(case, 3, 0, chunk_steps=chunk_steps)
     both(case, fast, reference, ragged(0, 12))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", FAST, ids=names)
+def test_default_chunks_bound_what_a_step_needs(case, dtype, monkeypatch):
+    """Measured, with a bound so low that several chunks are needed."""
+    num_classes, num_steps, batch_size, bound = 200, 20, 40, 2**19
+    peaks = []
+    for chunk_bytes in (bound, 2**40):
+        monkeypatch.setattr(eager, "CHUNK_BYTES", chunk_bytes)
+        torch.manual_seed(0)
+        memvir = MemVir(case.make(num_classes), num_steps, 0, memory_dtype=dtype)
+        generator = torch.Generator().manual_seed(0)
+        for step in range(num_steps + 1):
+            x, y = batch(generator, batch_size, num_classes)
+            x = x.float().requires_grad_()
+            with PeakOfTensors() as measured:
+                memvir(x, y)
+        peaks.append(measured.peak)
+    assert peaks[0] < bound < peaks[1]
 
 
 @pytest.mark.parametrize("low, high", [(0.5, 6), (1e9, None)])

@@ -1,15 +1,18 @@
 """The speed benchmark runs and writes what it says; no time is asserted."""
 
+import io
 import json
 
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from rich.console import Console
 
 from benchmarks.__main__ import main
 from benchmarks.speed.arms import Setting, make_loss, oracle_inner
 from benchmarks.speed.run import TWELVE
+from benchmarks.speed.share import measure_share, table
 from pml_memvir import MemVir
 from tests.reference import NaiveMemVir, relative_error
 
@@ -44,6 +47,17 @@ def test_command(tmp_path):
     assert (tmp_path / "speed.md").read_text().count("\n| NormSoftmax") == 1
     with Image.open(tmp_path / "growth.png") as image:
         assert min(image.size) > 300
+
+
+def test_share_of_a_whole_step():
+    setting = Setting("NormSoftmax", 2, 1, 4, 5, 8)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 6 * 6, 8))
+    share = measure_share(setting, network, 6, 2, "cpu", torch.bfloat16)
+    assert share.added < share.of_whole == share.memvir / share.whole
+    assert share.memory_nbytes > 2 * 2 * (5 + 4) * 8 * 2
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table([share], "here"))
+    assert f"{share.of_whole:.1%}" in console.export_text()
 
 
 def test_floor_operations():

@@ -126,7 +126,7 @@ def _of_module(
         x, y = next(source)
         x.requires_grad_()
         loss.zero_grad()
-        return _timed(lambda: loss(x, y).backward(), x.device)
+        return timed(lambda: loss(x, y).backward(), x.device)
 
     return step
 
@@ -144,7 +144,7 @@ def _of_oracle(
 
     def step() -> float:
         x, y = next(source)
-        seconds = _timed(lambda: naive(x, y, rows), x.device)
+        seconds = timed(lambda: naive(x, y, rows), x.device)
         naive.snapshots.pop(naive.step - 1 - span)
         return seconds
 
@@ -167,17 +167,16 @@ def _of_floor(setting: Setting, device: str) -> Callable[[], float]:
         m["VX"] @ m["W"].t()  # virtual rows, actual classes
         m["Q"].t() @ m["VX"]
 
-    return lambda: _timed(products, torch.device(device))
+    return lambda: timed(products, device)
 
 
-def _timed(function: Callable[[], Any], device: torch.device) -> float:
-    _wait(device)
+def timed(function: Callable[[], Any], device: str | torch.device) -> float:
+    """Seconds of one call, until the device has done all of it."""
+    wait = torch.device(device).type == "cuda"
+    if wait:
+        torch.cuda.synchronize(device)
     start = time.perf_counter()
     function()
-    _wait(device)
-    return time.perf_counter() - start
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
+    if wait:
         torch.cuda.synchronize(device)
+    return time.perf_counter() - start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import resource
 import statistics
@@ -27,18 +28,31 @@ def measure(setting: Setting, repeats: int, device: str, with_memory: bool) -> R
     """
     result: Results = {"setting": asdict(setting), "repeats": repeats}
     arms = [arm for arm in ARMS if arm != "oracle" or fits(setting, device)]
+    kernel: dict[str, list[tuple[int, float]]] = {arm: [] for arm in ARMS}
     with tqdm(total=(repeats + 1) * len(arms), desc=str(setting), leave=False) as bar:
         step = {arm: steps(setting, arm, device) for arm in arms}
         seconds: dict[str, list[float]] = {arm: [] for arm in arms}
         for repeat in range(repeats + 1):
             for arm in arms:
+                before = resource.getrusage(resource.RUSAGE_SELF)
                 value = step[arm]()
+                after = resource.getrusage(resource.RUSAGE_SELF)
                 if repeat:  # the first is for warming up
                     seconds[arm].append(value)
+                    faults = after.ru_minflt - before.ru_minflt
+                    kernel[arm].append((faults, after.ru_stime - before.ru_stime))
                 bar.update()
     result["seconds"] = seconds
     median = {arm: statistics.median(values) for arm, values in seconds.items()}
     result["median"] = median
+    # Large temporary tensors are mapped anew at each step. What that costs differs from
+    # one machine and hour to the next, and makes the naive way's ratio vary.
+    for index, name in enumerate(("page faults", "kernel seconds, all threads")):
+        result[name] = {
+            arm: statistics.median(pair[index] for pair in pairs)
+            for arm, pairs in kernel.items()
+            if pairs
+        }
     result["oracle / fast"] = (
         median["oracle"] / median["fast"] if "oracle" in median else None
     )
@@ -82,7 +96,14 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
+        "malloc": _malloc(),
     }
+
+
+def _malloc() -> str:
+    """Settings of the C library that decide about page faults."""
+    settings = [f"{k}={v}" for k, v in os.environ.items() if k.startswith("MALLOC_")]
+    return ", ".join(sorted(settings)) or "as it comes"
 
 
 def _processor() -> str:

@@ -75,12 +75,21 @@ def run(
 
 
 def table(rows: list[Results]) -> Table:
-    """Medians of a step, forward and backward, memory full; peak memory; ratios."""
+    """Medians of a step, forward and backward, memory full; ratios; peak memory.
+
+    The last column: pages that the kernel had to map in a step of the oracle.
+    """
     result = Table(box=MARKDOWN)
     names = ("loss", "N", "M", "B", "C", "D")
     for name in (*names, "plain ms", "fast ms", "oracle ms", "floor ms"):
         result.add_column(name, justify="left" if name == "loss" else "right")
-    for name in ("oracle / fast", "fast / floor", "fast MB", "oracle MB"):
+    for name in (
+        "oracle / fast",
+        "fast / floor",
+        "fast MB",
+        "oracle MB",
+        "oracle faults",
+    ):
         result.add_column(name, justify="right")
     for row in rows:
         median, peak = row["median"], row["peak MB"]
@@ -95,6 +104,7 @@ def table(rows: list[Results]) -> Table:
             "-" if ratio is None else f"{ratio:.1f}",
             f"{row['fast / floor']:.2f}",
             *(f"{peak[arm]:.0f}" if arm in peak else "-" for arm in ("fast", "oracle")),
+            f"{row['page faults']['oracle']:,.0f}" if ratio else "-",
         )
     return result
 

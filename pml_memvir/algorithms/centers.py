@@ -8,7 +8,13 @@ import torch
 
 
 class OneCenter:
-    """K = 1: the product is the logit."""
+    """K = 1: the product is the logit.
+
+    Attributes:
+        numbers_per_product: what a chunk needs at the most for each inner product.
+    """
+
+    numbers_per_product = 2
 
     def logits(self, products: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """Logits (R, C) of products (R, C K), and what `grad` needs.
@@ -24,6 +30,8 @@ class OneCenter:
 
 class MaxOfCenters(OneCenter):
     """The nearest centre's product (SubCenterArcFace)."""
+
+    numbers_per_product = 3
 
     def __init__(self, num_centers: int) -> None:
         self.num_centers = num_centers
@@ -51,6 +59,8 @@ class SoftmaxOfCenters(OneCenter):
         gamma: scale within the inner softmax.
         scale: scale of the average.
     """
+
+    numbers_per_product = 6
 
     def __init__(self, num_centers: int, gamma: float, scale: float) -> None:
         self.num_centers = num_centers

@@ -38,16 +38,24 @@ class Eager(torch.autograd.Function):
         return (None, *(upstream * gradient for gradient in ctx.saved_tensors))
 
 
-def chunk_steps(wanted: int | None, row: Row, X: torch.Tensor, W: torch.Tensor) -> int:
+def chunk_steps(
+    wanted: int | None,
+    row: Row,
+    X: torch.Tensor,
+    W: torch.Tensor,
+    numbers_per_product: int = 2,
+) -> int:
     """Snapshots at a time: as wanted, or what stays below CHUNK_BYTES, at least one.
 
     Args:
         X: (B, D), row vectors.
         W: (C K, D), class vectors.
+        numbers_per_product: what is alive at a time for each product of the two.
     """
     if wanted is not None:
         return wanted
     size = max(len(X), row.labels.shape[1])
-    numbers = 2 * size * len(W) + row.class_weights[0].numel()
+    numbers = numbers_per_product * size * len(W) + row.class_weights[0].numel()
     exact = torch.promote_types(X.dtype, torch.float32)
-    return max(1, CHUNK_BYTES // (numbers * exact.itemsize))
+    fitting = CHUNK_BYTES // (numbers * exact.itemsize)
+    return max(1, fitting - 1)  # actual rows against actual classes are a block, too

@@ -140,7 +140,8 @@ class _Step:
         new, shape = own.new_zeros, row.labels.shape
         self.blocks = Blocks(own, new(len(X), shape[0]), new(shape))
         virtual = new(shape)  # losses of virtual rows
-        for chunk in row.chunks(chunk_steps(self.p.chunk_steps, row, X, W)):
+        most = self.p.centers.numbers_per_product
+        for chunk in row.chunks(chunk_steps(self.p.chunk_steps, row, X, W, most)):
             self.actual_rows(row, chunk, weights is not None)
             self.virtual_rows(row, chunk, virtual)
         losses = torch.cat([self.total - self.target, virtual.flatten()[row.real]])
