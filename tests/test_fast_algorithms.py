@@ -174,7 +174,7 @@ def test_chunks(case, chunk_steps):
 @pytest.mark.parametrize("case", FAST, ids=names)
 def test_default_chunks_bound_what_a_step_needs(case, dtype, monkeypatch):
     """Measured, with a bound so low that several chunks are needed."""
-    num_classes, num_steps, batch_size, bound = 200, 20, 40, 2**19
+    num_classes, num_steps, batch_size, bound = 200, 40, 40, 2**20
     peaks = []
     for chunk_bytes in (bound, 2**40):
         monkeypatch.setattr(eager, "CHUNK_BYTES", chunk_bytes)

@@ -56,7 +56,7 @@ def run(
         measure(setting, repeats, device, with_memory=True)
         for setting in (QUICK if quick else PAPER + OF_EACH_LOSS)
     ]
-    console.print(table(rows))
+    console.print(table(rows, fits_terminal=True))
     growth: dict[str, list[Results]] = {}
     for name, settings in GROWTH.items():
         settings = settings[:2] if quick else settings
@@ -74,38 +74,43 @@ def run(
     return result
 
 
-def table(rows: list[Results]) -> Table:
-    """Medians of a step, forward and backward, memory full; ratios; peak memory.
+def table(rows: list[Results], fits_terminal: bool = False) -> Table:
+    """Medians of a step, forward and backward, memory full, and their ratios.
 
-    The last column: pages that the kernel had to map in a step of the oracle.
+    The whole table has peak memory, too, and how many pages the kernel had to map in a
+    step of the oracle; what fits a terminal of 80 characters has not.
     """
-    result = Table(box=MARKDOWN)
-    names = ("loss", "N", "M", "B", "C", "D")
-    for name in (*names, "plain ms", "fast ms", "oracle ms", "floor ms"):
-        result.add_column(name, justify="left" if name == "loss" else "right")
-    for name in (
-        "oracle / fast",
-        "fast / floor",
-        "fast MB",
-        "oracle MB",
-        "oracle faults",
-    ):
-        result.add_column(name, justify="right")
+    style = {"box": None, "padding": (0, 1, 0, 0)} if fits_terminal else {}
+    result = Table(**{"box": MARKDOWN, **style})  # type: ignore[arg-type]
+    heads = ["plain ms", "fast ms", "oracle ms", "floor ms"]
+    heads += ["oracle / fast", "fast / floor"]
+    if fits_terminal:
+        heads = ["N M B C D", *heads]
+    else:
+        heads = ["N", "M", "B", "C", "D", *heads]
+        heads += ["fast MB", "oracle MB", "oracle faults"]
+    result.add_column("loss", no_wrap=True)
+    for head in heads:
+        result.add_column(head, justify="right")
     for row in rows:
-        median, peak = row["median"], row["peak MB"]
-        milliseconds = [
-            f"{1000 * median[arm]:.1f}" if arm in median else "does not fit"
+        loss, *sizes = (str(value) for value in row["setting"].values())
+        cells = [" ".join(sizes)] if fits_terminal else sizes
+        cells += [
+            f"{1000 * row['median'][arm]:.1f}" if arm in row["median"] else "too large"
             for arm in ("plain", "fast", "oracle", "floor")
         ]
         ratio = row["oracle / fast"]
-        result.add_row(
-            *(str(row["setting"][name]) for name in names),
-            *milliseconds,
+        cells += [
             "-" if ratio is None else f"{ratio:.1f}",
             f"{row['fast / floor']:.2f}",
-            *(f"{peak[arm]:.0f}" if arm in peak else "-" for arm in ("fast", "oracle")),
-            f"{row['page faults']['oracle']:,.0f}" if ratio else "-",
-        )
+        ]
+        if not fits_terminal:
+            peak, faults = row["peak MB"], row["page faults"]
+            cells += [
+                f"{peak[a]:.0f}" if a in peak else "-" for a in ("fast", "oracle")
+            ]
+            cells += [f"{faults['oracle']:.0f}" if ratio else "-"]
+        result.add_row(loss, *cells)
     return result
 
 
