@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch.nn.functional import normalize
 
-from pml_memvir.memory import Snapshots
+from pml_memvir.snapshots import Snapshots
 
 
 def curves(histories: dict[str, dict[str, list[float]]], path: Path) -> None:

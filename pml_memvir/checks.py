@@ -9,6 +9,8 @@ import torch
 from pytorch_metric_learning.losses import ProxyAnchorLoss
 from pytorch_metric_learning.reducers import ClassWeightedReducer
 
+from .schedule import Schedule
+
 
 def integer(name: str, value: Any, least: int) -> int:
     """`value` as an integer; TypeError if it is none, ValueError if below `least`."""
@@ -23,9 +25,27 @@ def integer(name: str, value: Any, least: int) -> int:
 
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """`value`; ValueError unless it is one of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {choices}, got {value!r}")
     return str(value)
+
+
+def schedule(
+    num_steps: Any, step_gap: Any, accumulation_steps: Any, snapshot_every: Any
+) -> Schedule:
+    """Their schedule; ValueError if one is out of range or they do not go together."""
+    made = Schedule(
+        integer("num_steps", num_steps, least=1),
+        integer("step_gap", step_gap, least=0),
+        integer("accumulation_steps", accumulation_steps, least=1),
+        integer("snapshot_every", snapshot_every, least=1),
+    )
+    if (made.step_gap + 1) % made.snapshot_every:
+        raise ValueError(
+            f"snapshot_every must divide step_gap + 1 = {made.step_gap + 1}, "
+            f"got {made.snapshot_every}"
+        )
+    return made
 
 
 def memory_dtype(value: Any) -> torch.dtype | None:
@@ -53,6 +73,7 @@ def check_batch(
     embeddings: torch.Tensor,
     labels: torch.Tensor,
     embedding_size: int,
+    may_be_empty: bool = False,
 ) -> None:
     """Raise unless embeddings are (B, D), of floats, and labels (B,), of integers."""
     for name, value in (("embeddings", embeddings), ("labels", labels)):
@@ -65,7 +86,7 @@ def check_batch(
             f"embeddings must have shape (batch_size, {embedding_size}), "
             f"got {tuple(embeddings.shape)}"
         )
-    if len(embeddings) == 0:
+    if len(embeddings) == 0 and not may_be_empty:
         raise ValueError("embeddings must hold at least one row, got an empty batch")
     if labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"labels must be integers, got {labels.dtype}")
@@ -89,20 +110,23 @@ def label_error(labels: torch.Tensor, num_classes: int) -> ValueError:
     )
 
 
-def check_state(state: Any, mine: dict[str, Any]) -> None:
-    """Raise ValueError unless `state` has the version, keys and settings of `mine`."""
-    version = mine["version"]
+def check_state(
+    state: Any, version: int, settings: dict[str, Any], keys: tuple[str, ...]
+) -> None:
+    """Raise ValueError unless `state` has this version, these keys and settings."""
     if not isinstance(state, dict) or state.get("version") != version:
         found = state.get("version") if isinstance(state, dict) else state
         raise ValueError(f"MemVir's state must be of version {version}, got {found!r}")
-    missing = mine.keys() - state.keys()
+    missing = set(keys) - state.keys()
     if missing:
         raise ValueError(f"MemVir's state lacks {', '.join(sorted(missing))}")
     theirs = state["settings"]
+    if not isinstance(theirs, dict):
+        raise ValueError(f"settings must be a dict, got {type(theirs).__name__}")
     differences = [
         f"expected {name}={value}, got {theirs.get(name)}"
-        for name, value in mine["settings"].items()
-        if theirs.get(name) != value
+        for name, value in settings.items()
+        if type(theirs.get(name)) is not type(value) or theirs[name] != value
     ]
     if differences:
         raise ValueError(

@@ -9,16 +9,19 @@ import torch
 from pytorch_metric_learning.losses.base_loss_wrapper import BaseLossWrapper
 from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 
-from . import algorithms, checks
+from . import algorithms, bad_batches, checks
 from . import class_weights as c_w
-from .deferred import DeferredAnswers
+from . import distributed
+from .bad_batches import BadBatches
+from .checkpoints import Checkpoints
 from .inner_attributes import InnerLossAttributes
-from .memory import SnapshotMemory, Snapshots
+from .memory import SnapshotMemory
+from .schedule import Schedule
+from .snapshots import Snapshots
+from .storage import Size
 
-STATE_VERSION = 1
 
-
-class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
+class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecords):
     """Memory-based virtual classes around a softmax or proxy loss.
 
     Every training step leaves a snapshot: its embeddings, its labels and the class
@@ -31,8 +34,9 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         y = cat([labels, *(s.labels + k * C for k, s in enumerate(past, 1))])
         value = loss over (x, y) with class weights W
 
-    A step is one forward call in training mode with gradients on. In evaluation mode,
-    and where gradients are off, MemVir is its inner loss and remembers nothing.
+    A step is one forward call in training mode with gradients on, or as many as
+    `accumulation_steps` says. In evaluation mode, and where gradients are off, MemVir
+    is its inner loss and remembers nothing.
 
     Args:
         loss: a loss with class weights: see `supported_losses()`. It stays reachable
@@ -47,16 +51,35 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             many as keep what it needs for them below 256 MB, but at least one.
         memory_dtype: of the embeddings and class weights in the memory: float64,
             float32, bfloat16 or float16; default that of the class weights.
+        memory_device: where those lie: "same" as the class weights, or "cpu", from
+            where a GPU gets each step's row while it computes the step before.
+        snapshot_every: k; only every k-th step leaves a snapshot, and step t meets what
+            step k floor(t / k) meets. Divides step_gap + 1. An approximation, whose
+            memory is about k times smaller.
+        accumulation_steps: forward calls (micro-batches) that make one step. The j-th
+            of a step meets the j-th of earlier steps only; each takes as much memory as
+            a step does. The mean of their losses is that of one batch.
+        gather: compute the loss of the batches of all processes, in the order of ranks;
+            each process gets the same value. Needed under DistributedDataParallel where
+            the mean over ranks is not that of the whole batch: Proxy-Anchor, reducers
+            other than the mean, miners (PML's DistributedMinerWrapper), batches of
+            different size or with NaN.
+        on_non_finite: of a batch with NaN or infinity in its embeddings or in the class
+            weights, "skip" returns the loss and remembers nothing, "raise" raises (and
+            waits for the GPU in each step).
+        save_memory: whether `state_dict()` has the memory in it.
         **kwargs: `collect_stats`, of PML's ModuleWithRecords.
 
     Shapes:
         embeddings (B, D), labels (B,) of 0 to C-1. The memory holds
-        N (M+1) (C K + B) D numbers, for K centres a class.
+        N (M+1) (C K + B) D numbers, for K centres a class: see `estimate_nbytes`.
 
     Raises:
         ValueError: the loss is not supported, a setting is out of range, or a batch
             does not fit the loss (a step that raises leaves no trace).
         TypeError: a setting is no integer, or embeddings or labels are of a wrong type.
+        MemoryError: there is no room for the memory; it says how much is needed.
+        RuntimeError: the loss is inside DataParallel or FullyShardedDataParallel.
 
     Source: Ko, Gu and Kim, Learning with Memory-based Virtual Classes for Deep Metric
     Learning, ICCV 2021, arXiv 2103.16940.
@@ -72,6 +95,12 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         algorithm: str = "auto",
         chunk_steps: int | None = None,
         memory_dtype: torch.dtype | None = None,
+        memory_device: str = "same",
+        snapshot_every: int = 1,
+        accumulation_steps: int = 1,
+        gather: bool = False,
+        on_non_finite: str = "skip",
+        save_memory: bool = True,
         **kwargs: Any,
     ) -> None:
         c_w.layout_of(loss)  # raises if there is none
@@ -79,20 +108,22 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         # BaseLossWrapper would check the loss by its name, which subclasses change.
         super(BaseLossWrapper, self).__init__(**kwargs)
         self.warmup_steps = warmup_steps
-        self.step = 0
+        self.save_memory = bool(save_memory)
         self._memory = SnapshotMemory(
-            checks.integer("num_steps", num_steps, least=1),
-            checks.integer("step_gap", step_gap, least=0),
+            checks.schedule(num_steps, step_gap, accumulation_steps, snapshot_every),
             checks.memory_dtype(memory_dtype),
+            checks.one_of("memory_device", memory_device, ("same", "cpu")),
         )
         self._algorithm = checks.one_of("algorithm", algorithm, algorithms.NAMES)
         if chunk_steps is not None:
             chunk_steps = checks.integer("chunk_steps", chunk_steps, least=1)
         self._chunk_steps = chunk_steps
-        self._stored_by: str | None = None  # the algorithm whose form the memory has
-        self._answers = DeferredAnswers()
+        self._gather = bool(gather)
+        self._on_non_finite = bad_batches.on_non_finite(on_non_finite)
+        self._bad_batches = BadBatches(self._memory)
+        self._calls = 0
         self._num_virtual_steps = 0
-        self._warned_non_finite = False
+        self._stored_by: str | None = None  # the algorithm whose form the memory has
         self.loss = loss  # last: from here on its attributes are the wrapper's, too
         self.add_to_recordable_attributes(
             list_of_names=[
@@ -100,6 +131,7 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
                 "step_gap",
                 "warmup_steps",
                 "num_virtual_classes",
+                "num_non_finite",
             ],
             is_stat=False,
         )
@@ -113,47 +145,87 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         ref_labels: torch.Tensor | None = None,
     ) -> Any:
         """The loss of embeddings (B, D) with labels (B,), as its reducer returns it."""
+        arguments = (embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        if _is_compiling():
+            return _outside_the_graph(self, *arguments)
+        return self._forward(*arguments)
+
+    def _forward(
+        self,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor | None,
+        indices_tuple: Any,
+        ref_emb: torch.Tensor | None,
+        ref_labels: torch.Tensor | None,
+    ) -> Any:
+        distributed.refuse_sharing(self)
         self.reset_stats()
         if labels is None or ref_emb is not None:
             return self._not_applicable(
                 embeddings, labels, indices_tuple, ref_emb, ref_labels
             )
         is_step = self.training and torch.is_grad_enabled()
-        self._settle(self.step - self.step_gap - 1)
-        in_range = self._check_batch(embeddings, labels, may_defer=is_step)
+        self._settle(self._calls - self._schedule.calls_until_met)
+        size = self._layout.embedding_size(self.loss)
+        gathers = self._gather and is_step
+        checks.check_batch(embeddings, labels, size, may_be_empty=gathers)
         labels = labels.to(embeddings.device, torch.long)
+        if gathers:
+            embeddings, labels, indices_tuple = distributed.gather_batch(
+                embeddings, labels, indices_tuple
+            )
+        in_range = self._check_labels(labels, may_defer=is_step)
         embeddings = self._spare_class_weights(embeddings)
         if not is_step:
             return self.loss(embeddings, labels, indices_tuple)
+        if self._on_non_finite == "raise":
+            weights = self._layout.get(self.loss)
+            bad_batches.refuse_non_finite(self.step, embeddings, weights)
 
-        if self._is_warming_up():
+        slot = self._schedule.slot(self._calls)
+        columns_met = self._memory.columns_met(slot)
+        if self.step < self.warmup_steps and not columns_met:
             value = self.loss(embeddings, labels, indices_tuple)
-            self._num_virtual_steps = 0
-            self._memory.forget(self.step)
+            self._leave_hole()
         else:
             checks.check_reducer(self.loss)
             self._memory.to(embeddings.device)
             algorithm = self._choose_algorithm()
-            num_virtual_steps = len(self._memory.row(self.step).filled)
-            outcome = algorithm(
-                embeddings, labels, indices_tuple, self._memory, self.step
-            )
-            self._num_virtual_steps = num_virtual_steps
+            columns_met = self._memory.columns_met(slot)  # fewer if it was emptied
+            outcome = algorithm(embeddings, labels, indices_tuple, self._memory, slot)
             self._remember(outcome, labels, in_range)
             self._stored_by = algorithm.name
             value = outcome.value
-        self.step += 1
+        self._num_virtual_steps = len(columns_met)
+        self._calls += 1
+        self._settle(self._calls - 1 - self._schedule.calls_until_met)
+        self._memory.fetch_ahead(self._schedule.slot(self._calls))
         return value
+
+    @property
+    def step(self) -> int:
+        """t, training steps so far."""
+        return self._schedule.step(self._calls)
 
     @property
     def num_steps(self) -> int:
         """N. Fixed, as the memory is laid out for it."""
-        return self._memory.num_steps
+        return self._schedule.num_steps
 
     @property
     def step_gap(self) -> int:
         """M. Fixed, as the memory is laid out for it."""
-        return self._memory.step_gap
+        return self._schedule.step_gap
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Forward calls that make a step. Fixed."""
+        return self._schedule.accumulation_steps
+
+    @property
+    def snapshot_every(self) -> int:
+        """Steps of which one leaves a snapshot. Fixed."""
+        return self._schedule.snapshot_every
 
     @property
     def warmup_steps(self) -> int:
@@ -176,6 +248,14 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         return self._num_virtual_steps * self._layout.num_classes(self.loss)
 
     @property
+    def num_non_finite(self) -> int:
+        """Forward calls so far that had NaN or infinity and were not remembered.
+
+        On a GPU the last one is not counted before it has been computed.
+        """
+        return self._bad_batches.num_non_finite
+
+    @property
     def algorithm_used(self) -> str:
         """How the loss, as it is set up now, is computed: `algorithms` has one each."""
         return self._best_algorithm().name
@@ -185,16 +265,71 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         """Bytes that the memory occupies now."""
         return self._memory.nbytes
 
+    @staticmethod
+    def estimate_nbytes(
+        num_steps: int,
+        step_gap: int,
+        num_classes: int,
+        embedding_size: int,
+        batch_size: int,
+        memory_dtype: torch.dtype = torch.float32,
+        *,
+        centers_per_class: int = 1,
+        accumulation_steps: int = 1,
+        snapshot_every: int = 1,
+        algorithm: str = "row_softmax",
+    ) -> int:
+        """Bytes that the memory will occupy, what is cached in it included.
+
+        Args:
+            num_steps: N.
+            step_gap: M.
+            num_classes: C.
+            embedding_size: D.
+            batch_size: B of the largest forward call; of all ranks, if gathered.
+            memory_dtype: of embeddings and class weights. Cached numbers are float32,
+                or float64 with it.
+            centers_per_class: K.
+            accumulation_steps: as for MemVir.
+            snapshot_every: as for MemVir.
+            algorithm: what `algorithm_used` says: "row_softmax", "proxy_anchor" or
+                "concatenation".
+        """
+        schedule = checks.schedule(
+            num_steps, step_gap, accumulation_steps, snapshot_every
+        )
+        sizes = {
+            "num_classes": num_classes,
+            "centers_per_class": centers_per_class,
+            "embedding_size": embedding_size,
+            "batch_size": batch_size,
+        }
+        for name, value in sizes.items():
+            checks.integer(name, value, least=1)
+        kind = checks.one_of("algorithm", algorithm, algorithms.KINDS)
+        units = {"row_softmax": batch_size, "proxy_anchor": num_classes}.get(kind, 0)
+        dtype = checks.memory_dtype(memory_dtype) or torch.float32
+        return Size(
+            schedule.num_rows,
+            schedule.num_columns,
+            num_classes * centers_per_class,
+            embedding_size,
+            batch_size,
+            units,
+            dtype,
+            torch.promote_types(dtype, torch.float32),
+        ).nbytes
+
     def reset_memory(self) -> None:
         """Empty the memory; the step counter goes on, so there is no second warm-up."""
         self._memory.reset()
-        self._answers = DeferredAnswers()
+        self._bad_batches.reset()
         self._num_virtual_steps = 0
 
     def virtual_classes(self) -> Snapshots | None:
         """A copy of the snapshots that the next training step will meet, or None."""
-        self._settle(self.step)
-        return self._memory.snapshots(self.step)
+        self._settle()
+        return self._memory.snapshots(self._schedule.slot(self._calls))
 
     @staticmethod
     def supported_losses() -> list[str]:
@@ -210,39 +345,6 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         if loss_name not in cls.supported_losses():
             raise c_w.unsupported(loss_name)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """The memory and its counters: tensors, integers and strings in plain dicts.
-
-        As in any `state_dict()`, the tensors are the live ones: copy them if training
-        goes on before they are used.
-        """
-        self._settle(self.step)
-        return {
-            "version": STATE_VERSION,
-            "settings": self._settings(),
-            "step": self.step,
-            "warmup_steps": self.warmup_steps,
-            "num_virtual_steps": self._num_virtual_steps,
-            "stored_by": self._stored_by,
-            "memory": self._memory.state(),
-        }
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take over what `get_extra_state` gave.
-
-        Raises:
-            ValueError: the state is incomplete, or of another version or settings.
-        """
-        checks.check_state(state, self.get_extra_state())
-        names = ("step", "warmup_steps", "num_virtual_steps")
-        step, warmup, virtual = (
-            checks.integer(n, state.get(n), least=0) for n in names
-        )
-        self._memory.load_state(state["memory"])
-        self._answers = DeferredAnswers()
-        self.step, self.warmup_steps, self._num_virtual_steps = step, warmup, virtual
-        self._stored_by = state["stored_by"]
-
     def extra_repr(self) -> str:
         names = ("num_steps", "step_gap", "warmup_steps")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
@@ -251,12 +353,18 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
     def _layout(self) -> c_w.ClassWeightLayout:
         return c_w.layout_of(self.loss)
 
+    @property
+    def _schedule(self) -> Schedule:
+        return self._memory.schedule
+
     def _settings(self) -> dict[str, Any]:
         """What a checkpoint's memory depends on."""
         return {
             "loss": type(self.loss).__name__,
             "num_steps": self.num_steps,
             "step_gap": self.step_gap,
+            "accumulation_steps": self.accumulation_steps,
+            "snapshot_every": self.snapshot_every,
             "num_classes": self._layout.num_classes(self.loss),
             "centers_per_class": self._layout.num_centers(self.loss),
             "embedding_size": self._layout.embedding_size(self.loss),
@@ -272,6 +380,17 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
             raise ValueError("MemVir needs labels and does not support ref_emb")
         return value
 
+    def _check_labels(self, labels: torch.Tensor, may_defer: bool) -> torch.Tensor:
+        """Raise for labels out of range; where they lie on a GPU, a step later.
+
+        A label of C or more would silently be one of a virtual class.
+        """
+        num_classes = self._layout.num_classes(self.loss)
+        in_range = checks.labels_in_range(labels, num_classes)
+        if (labels.device.type != "cuda" or not may_defer) and not in_range:
+            raise checks.label_error(labels, num_classes)
+        return in_range
+
     def _spare_class_weights(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Under CPU autocast, embeddings in the class weights' dtype.
 
@@ -281,10 +400,6 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         if embeddings.device.type == "cpu" and _cpu_autocast():
             return embeddings.to(self._layout.get(self.loss).dtype)
         return embeddings
-
-    def _is_warming_up(self) -> bool:
-        """Nothing is remembered yet and nothing is left to be met."""
-        return self.step < self.warmup_steps and not self._memory.row(self.step).filled
 
     def _best_algorithm(self) -> algorithms.Algorithm:
         return algorithms.choose(
@@ -301,63 +416,50 @@ class MemVir(InnerLossAttributes, BaseLossWrapper, ModuleWithRecords):
         elif self._memory.nbytes and self._stored_by != algorithm.name:
             reason = f"the loss now goes by {algorithm.name}, not {self._stored_by}"
         if reason:
-            warnings.warn(f"MemVir's memory is emptied: {reason}.", stacklevel=4)
+            warnings.warn(f"MemVir's memory is emptied: {reason}.", stacklevel=5)
             self.reset_memory()
         return algorithm
 
     def _remember(
         self, outcome: algorithms.Outcome, labels: torch.Tensor, in_range: torch.Tensor
     ) -> None:
-        """Leave this step's snapshot or, in warm-up and for bad data, a hole."""
-        if self.step < self.warmup_steps:
-            self._memory.forget(self.step)
-            return
+        """Leave this step's snapshot, if it is one that leaves any."""
         class_weights, embeddings = outcome.class_weights, outcome.embeddings
-        self._memory.remember(
-            self.step, class_weights, embeddings, labels, outcome.notes
-        )
-        extremes = [*embeddings.aminmax(), *class_weights.aminmax()]  # NaN passes on
-        finite = torch.stack(extremes).isfinite().all()
-        self._answers.put(self.step, in_range.to(finite.device), finite)
-        self._settle(self.step - self.step_gap - 1)
+        if self.step < self.warmup_steps:
+            self._leave_hole()
+        elif self._schedule.stores(self._calls):
+            slot = self._schedule.slot(self._calls)
+            self._memory.remember(
+                slot, class_weights, embeddings, labels, outcome.notes
+            )
+        self._bad_batches.ask(self._calls, embeddings, class_weights, in_range)
 
-    def _settle(self, needed_up_to: int) -> None:
-        """Turn snapshots of bad data into holes, once it is known that they are bad.
+    def _leave_hole(self) -> None:
+        if self._schedule.stores(self._calls):
+            self._memory.forget(self._schedule.slot(self._calls))
 
-        On a CPU that is at once; on a GPU at a later step, before they would be met.
-        """
-        for step, (in_range, finite) in self._answers.take(needed_up_to):
-            if in_range and finite:
-                continue
-            self._memory.forget(step)
-            if not in_range:
-                classes = self._layout.num_classes(self.loss)
-                raise ValueError(f"labels of step {step} were not 0 to {classes - 1}")
-            if not self._warned_non_finite:
-                self._warned_non_finite = True
-                warnings.warn(
-                    f"Step {step} has NaN or infinity in its embeddings or class "
-                    "weights: MemVir does not remember it. Said once.",
-                    stacklevel=4,
-                )
-
-    def _check_batch(
-        self, embeddings: torch.Tensor, labels: torch.Tensor, may_defer: bool
-    ) -> torch.Tensor:
-        """Raise for a bad batch; for labels that lie on a GPU, say so a step later.
-
-        A label of C or more would silently be one of a virtual class.
-        """
-        checks.check_batch(embeddings, labels, self._layout.embedding_size(self.loss))
-        num_classes = self._layout.num_classes(self.loss)
-        in_range = checks.labels_in_range(labels, num_classes)
-        if (labels.device.type != "cuda" or not may_defer) and not in_range:
-            raise checks.label_error(labels, num_classes)
-        return in_range
+    def _settle(self, needed_up_to: int | None = None) -> None:
+        """Make holes of bad snapshots of calls up to this one, by default of all."""
+        needed_up_to = self._calls if needed_up_to is None else needed_up_to
+        self._bad_batches.settle(needed_up_to, self._layout.num_classes(self.loss))
 
     def __getstate__(self) -> dict[str, Any]:
-        self._settle(self.step)  # what is on its way can be neither copied nor saved
+        self._settle()  # what is on its way can be neither copied nor saved
         return self.__dict__.copy()
+
+
+distributed.explain_refusal_of(MemVir)
+
+# Compiled code calls the loss as it is: its steps differ in what they meet.
+_disable_dynamo: Any = getattr(torch, "_disable_dynamo")  # does not import it yet
+_outside_the_graph = _disable_dynamo(MemVir._forward)
+
+
+def _is_compiling() -> bool:
+    try:
+        return torch.compiler.is_compiling()
+    except AttributeError:  # torch < 2.3
+        return bool(torch._utils.is_compiling())
 
 
 def _cpu_autocast() -> bool:

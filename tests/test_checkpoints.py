@@ -89,8 +89,12 @@ def test_a_checkpoint_of_other_settings_is_refused(change):
         (lambda s: s["memory"].pop("labels"), "must hold"),
         (lambda s: s["memory"].pop("batch_sizes"), "batch_sizes must have shape"),
         (
-            lambda s: s["memory"].update(labels=torch.zeros(1, 2, 3)),
+            lambda s: s["memory"].update(labels=torch.zeros(1, 2, 3).long()),
             "do not fit together",
+        ),
+        (
+            lambda s: s["memory"].update(labels=torch.zeros(2, 2, 6)),
+            "labels must be a tensor of int64, got torch.float32",
         ),
     ],
 )
@@ -154,7 +158,17 @@ def test_a_memory_whose_parts_do_not_fit_is_refused(name, change):
 
 @pytest.mark.parametrize(
     "name",
-    ["settings", "step", "warmup_steps", "num_virtual_steps", "stored_by", "memory"],
+    [
+        "settings",
+        "calls",
+        "warmup_steps",
+        "num_virtual_steps",
+        "num_non_finite",
+        "rank",
+        "world_size",
+        "stored_by",
+        "memory",
+    ],
 )
 def test_an_incomplete_state_is_refused(name):
     memvir = norm_softmax(num_steps=2, step_gap=1)

@@ -79,7 +79,7 @@ def test_nobody_waits_for_answers_that_come_in_time(slow_device):
     steps(memvir, ragged(0, 12))
     assert Event.waited == 0
     memvir.get_extra_state()
-    assert Event.waited == 1 and not memvir._answers._pending
+    assert Event.waited == 1 and not memvir._bad_batches._answers._pending
 
 
 def test_labels_of_a_gpu_are_refused_a_step_later(slow_device):
@@ -87,7 +87,7 @@ def test_labels_of_a_gpu_are_refused_a_step_later(slow_device):
     steps(memvir, ragged(0, 3))
     x, y = ragged(1, 1)[0]
     outcome_labels = torch.zeros((), dtype=torch.bool)
-    memvir._answers.put(memvir.step - 1, outcome_labels, ~outcome_labels)
+    memvir._bad_batches._answers.put(memvir.step - 1, outcome_labels, ~outcome_labels)
     Event.now = memvir.step
     with pytest.raises(ValueError, match="labels of step 2 were not 0 to 4"):
         memvir(x, y)
@@ -101,4 +101,7 @@ def test_a_copy_waits_for_what_is_on_its_way(slow_device):
     steps(memvir, batches)
     with pytest.warns(UserWarning, match="Step 4 has NaN"):
         twin = copy.deepcopy(memvir)
-    assert not twin._answers._pending and twin.virtual_classes().steps == (1, 3)
+    assert not twin._bad_batches._answers._pending and twin.virtual_classes().steps == (
+        1,
+        3,
+    )

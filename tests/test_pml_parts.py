@@ -65,7 +65,7 @@ def test_class_weighted_reducer_sees_labels_folded_back(case, algorithm):
 
 def test_distributed_loss_wrapper_refuses_it():
     """PML's takes no other wrapper; under DDP none is needed."""
-    with pytest.raises(TypeError, match="must extend BaseMetricLossFunction"):
+    with pytest.raises(TypeError, match="use torch.*DistributedDataParallel.MemVir"):
         DistributedLossWrapper(norm_softmax(num_steps=1, step_gap=0))
 
 

@@ -13,9 +13,10 @@ from .outcome import Outcome
 from .proxy_anchor_step import ProxyAnchor
 from .row_softmax_step import RowSoftmax
 
-__all__ = ["Algorithm", "NAMES", "Outcome", "choose"]
+__all__ = ["Algorithm", "KINDS", "NAMES", "Outcome", "choose"]
 
 NAMES = ("auto", "concatenation")
+KINDS = (RowSoftmax.name, ProxyAnchor.name, Concatenation.name)
 
 
 class Algorithm(Protocol):
@@ -29,7 +30,7 @@ class Algorithm(Protocol):
         labels: torch.Tensor,
         indices_tuple: Any,
         memory: SnapshotMemory,
-        step: int,
+        slot: int,
     ) -> Outcome: ...
 
 

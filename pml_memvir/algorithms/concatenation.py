@@ -13,7 +13,8 @@ import torch
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from ..class_weights import ClassWeightLayout
-from ..memory import SnapshotMemory, Snapshots
+from ..memory import SnapshotMemory
+from ..snapshots import Snapshots
 from .outcome import Outcome
 
 
@@ -32,9 +33,9 @@ class Concatenation:
         labels: torch.Tensor,
         indices_tuple: Any,
         memory: SnapshotMemory,
-        step: int,
+        slot: int,
     ) -> Outcome:
-        virtual = memory.snapshots(step)
+        virtual = memory.snapshots(slot)
         if virtual is None:
             value = self.loss(embeddings, labels, indices_tuple)
         else:

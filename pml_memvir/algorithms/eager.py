@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch.autograd.function import once_differentiable
 
-from ..memory import Row
+from ..snapshots import Row
 
 CHUNK_BYTES = 256 * 2**20
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..memory import Notes
+from ..snapshots import Notes
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from ..memory import Key, Notes, Row
+from ..snapshots import Key, Notes, Row
 from .eager import Eager, chunk_steps
 
 # From positive and negative terms of all proxies, actual ones first, and the number of
@@ -124,7 +124,7 @@ class _Step:
             self.dW = torch.zeros_like(W, dtype=self.exact)
             self.virtual_weights = new(N, C)
             self.virtual_weights[self.filled] = weights[1][C:].view(-1, C)
-        for chunk in row.chunks(chunk_steps(self.p.chunk_steps, row, X, W)):
+        for chunk in row.chunks(chunk_steps(self.p.chunk_steps, row, X, W, 3)):
             self.actual_proxies(chunk, weights is not None)
             self.virtual_proxies(chunk, negative, weights is not None)
         positive = torch.cat([self.positive, row.own[self.filled].flatten()])

@@ -10,7 +10,8 @@ from pytorch_metric_learning.losses import ProxyAnchorLoss
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from ..class_weights import ClassWeightLayout
-from ..memory import Key, Row, SnapshotMemory
+from ..memory import SnapshotMemory
+from ..snapshots import Key, Row
 from .outcome import Outcome
 from .proxy_anchor import Problem, proxy_anchor
 from .reduction import regularisation
@@ -61,15 +62,16 @@ class ProxyAnchor:
         labels: torch.Tensor,
         indices_tuple: Any,
         memory: SnapshotMemory,
-        step: int,
+        slot: int,
     ) -> Outcome:
         loss = self.loss
         self.layout.before_loss(loss, embeddings)
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.to(loss.proxies.dtype)
-            row = memory.row(step, embeddings.device)
+            row = memory.row(slot, embeddings.device)
             if row.filled and row.key != self.key:
-                self.renew_notes(row)
+                self.renew_notes(memory.whole_row(slot))
+                memory.set_key(slot, self.key)
             rows = loss.distance.maybe_normalize(embeddings)
             proxies = loss.distance.maybe_normalize(loss.proxies)
             weights = lmu.convert_to_weights(indices_tuple, labels, embeddings.dtype)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ..memory import Key, Notes, Row
+from ..snapshots import Key, Notes, Row
 from .centers import OneCenter
 from .eager import Eager, chunk_steps
 from .reduction import Reduction

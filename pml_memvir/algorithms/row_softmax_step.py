@@ -9,7 +9,8 @@ from pytorch_metric_learning.losses import ProxyNCALoss
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from ..class_weights import ClassWeightLayout
-from ..memory import Row, SnapshotMemory
+from ..memory import SnapshotMemory
+from ..snapshots import Row
 from .outcome import Outcome
 from .reduction import Reduction, regularisation
 from .row_softmax import Problem, row_softmax
@@ -52,15 +53,16 @@ class RowSoftmax:
         labels: torch.Tensor,
         indices_tuple: Any,
         memory: SnapshotMemory,
-        step: int,
+        slot: int,
     ) -> Outcome:
         self.layout.before_loss(self.loss, embeddings)
         weight = self.layout.get(self.loss)
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.to(weight.dtype)
-            row = memory.row(step, embeddings.device)
+            row = memory.row(slot, embeddings.device)
             if row.filled and row.key != self.form.key:
-                self.renew_notes(row)
+                self.renew_notes(memory.whole_row(slot))
+                memory.set_key(slot, self.form.key)
             rows, classes = self.form.rows(embeddings), self.form.classes()
             target = self.target(rows, classes, labels)
             problem = Problem(

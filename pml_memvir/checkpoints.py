@@ -1,0 +1,226 @@
+"""MemVir's state in and out: all of it or, on an error, nothing."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from . import algorithms, checks, memory_state
+from .bad_batches import BadBatches
+from .distributed import rank_and_world_size
+from .memory import SnapshotMemory
+
+VERSION = 1
+
+
+class CheckpointError(ValueError, RuntimeError):
+    """A checkpoint that does not fit. (PyTorch's own loading errors are RuntimeErrors;
+    KeyError and OSError would be swallowed by PML's loaders.)"""
+
+
+@dataclass
+class _Plan:
+    """Checked contents of a checkpoint, to be taken over without any further error."""
+
+    contents: memory_state.Contents | None
+    numbers: dict[str, int]
+    stored_by: str | None
+    warning: str
+
+
+class Checkpoints(torch.nn.Module):
+    """The part of MemVir that reads and writes state dicts."""
+
+    loss: torch.nn.Module
+    save_memory: bool
+    warmup_steps: int
+    _gather: bool
+    _calls: int
+    _num_virtual_steps: int
+    _stored_by: str | None
+    _memory: SnapshotMemory
+    _bad_batches: BadBatches
+    _settings: Callable[[], dict[str, Any]]
+    _settle: Callable[[], None]
+    reset_memory: Callable[[], None]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The memory and its counters: tensors, integers and strings in plain dicts.
+
+        As in any `state_dict()`, the tensors are the live ones: copy them if training
+        goes on before they are used.
+        """
+        self._settle()
+        rank, world_size = self._owner()
+        return {
+            "version": VERSION,
+            "settings": self._settings(),
+            "rank": rank,
+            "world_size": world_size,
+            "stored_by": self._stored_by,
+            "memory": memory_state.save(self._memory) if self.save_memory else None,
+            **self._numbers(),
+        }
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take over what `get_extra_state` gave.
+
+        Raises:
+            CheckpointError: the state is incomplete, damaged, or of another version or
+                other settings; nothing has changed.
+        """
+        self._take_over(self._plan(state))
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Check all of MemVir's part, then load; the inner loss's weights come next.
+
+        `state_dict` is PyTorch's own copy: what is moved in it, the inner loss finds.
+        """
+        if any(key.startswith(prefix) for key in state_dict):
+            key = f"{prefix}_extra_state"
+            names = list(self.loss.state_dict())
+            if _is_of_plain_loss(state_dict, prefix, names):
+                for name in names:
+                    state_dict[f"{prefix}loss.{name}"] = state_dict.pop(prefix + name)
+                state_dict[key] = None
+            state = state_dict.get(key)
+            plan = self._plan(state) if state is not None else None
+            self._check_weights(state_dict, prefix, strict)
+            state_dict.pop(key, None)
+            if plan is None:
+                self.reset_memory()
+            else:
+                self._take_over(plan)
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            False,  # the extra state is not missing: it has been loaded
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+
+    def _check_weights(
+        self, state_dict: dict[str, Any], prefix: str, strict: bool
+    ) -> None:
+        """Raise CheckpointError unless everything but the memory can be loaded."""
+        problems = []
+        mine = {f"loss.{k}": v for k, v in self.loss.state_dict().items()}
+        for name, tensor in mine.items():
+            given = state_dict.get(prefix + name)
+            if given is None:
+                if strict:
+                    problems.append(f"{name} is missing")
+            elif isinstance(tensor, torch.Tensor):
+                expected, found = tuple(tensor.shape), getattr(given, "shape", None)
+                if found is None or tuple(found) != expected:
+                    found = type(given).__name__ if found is None else tuple(found)
+                    problems.append(f"{name} must have shape {expected}, got {found}")
+                elif given.is_complex() and not tensor.is_complex():
+                    problems.append(f"{name} must be {tensor.dtype}, got {given.dtype}")
+        known = {prefix + name for name in (*mine, "_extra_state")}
+        if strict:
+            extra = f"{prefix}_extra_state"
+            if extra not in state_dict:
+                problems.append("_extra_state, the memory, is missing")
+            problems += [
+                f"{key[len(prefix):]} is unknown"
+                for key in state_dict
+                if key.startswith(prefix) and key not in known
+            ]
+        if problems:
+            loss = type(self.loss).__name__
+            raise CheckpointError(
+                f"the state does not fit MemVir({loss}): {'; '.join(problems)}. "
+                "Nothing has been loaded"
+            )
+
+    def _plan(self, state: Any) -> _Plan:
+        try:
+            checks.check_state(state, VERSION, self._settings(), _KEYS)
+            numbers = {
+                name: checks.integer(name, state[name], least=0)
+                for name in self._numbers()
+            }
+            stored_by = state["stored_by"]
+            if stored_by is not None:
+                checks.one_of("stored_by", stored_by, algorithms.KINDS)
+            saved = (state["rank"], state["world_size"])
+            contents, warning = None, ""
+            if state["memory"] is None:
+                warning = "the checkpoint holds no memory"
+            elif saved != self._owner():
+                warning = (
+                    "the checkpoint is of rank {} of {}, this process is rank {} of {}"
+                ).format(*saved, *self._owner())
+            else:
+                classes = int(self._settings()["num_classes"])
+                contents = memory_state.load(state["memory"], self._memory, classes)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(str(error)) from error
+        return _Plan(contents, numbers, stored_by, warning)
+
+    def _take_over(self, plan: _Plan) -> None:
+        self.reset_memory()
+        if plan.contents is not None:
+            plan.contents.give_to(self._memory)
+            self._stored_by = plan.stored_by
+        self._calls = plan.numbers["calls"]
+        self.warmup_steps = plan.numbers["warmup_steps"]
+        self._num_virtual_steps = plan.numbers["num_virtual_steps"]
+        self._bad_batches.num_non_finite = plan.numbers["num_non_finite"]
+        if plan.warning:
+            warnings.warn(
+                f"MemVir starts with an empty memory: {plan.warning}.", stacklevel=4
+            )
+
+    def _numbers(self) -> dict[str, int]:
+        """The counters."""
+        return {
+            "calls": self._calls,
+            "warmup_steps": self.warmup_steps,
+            "num_virtual_steps": self._num_virtual_steps,
+            "num_non_finite": self._bad_batches.num_non_finite,
+        }
+
+    def _owner(self) -> tuple[int, int]:
+        """Whose memory it is, by rank and world size; a gathered one is of no rank."""
+        return (0, 1) if self._gather else rank_and_world_size()
+
+
+_KEYS = (
+    "calls",
+    "memory",
+    "num_non_finite",
+    "num_virtual_steps",
+    "rank",
+    "settings",
+    "stored_by",
+    "version",
+    "warmup_steps",
+    "world_size",
+)
+
+
+def _is_of_plain_loss(
+    state_dict: dict[str, Any], prefix: str, names: list[str]
+) -> bool:
+    """Whether it is the inner loss's own checkpoint."""
+    wrapped = (f"{prefix}_extra_state", f"{prefix}loss.")
+    return all(prefix + name in state_dict for name in names) and not any(
+        key.startswith(wrapped) for key in state_dict
+    )

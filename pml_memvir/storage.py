@@ -1,0 +1,184 @@
+"""The tensors of the memory: allocated, grown, moved, and copied ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a grid of rows x columns cells is allocated for.
+
+    Attributes:
+        rows, columns: cells.
+        classes: C K, class weights of a snapshot.
+        embedding_size: D.
+        batch_size: B, embeddings of a snapshot.
+        units: numbers that an algorithm keeps beside a snapshot, times columns + 1.
+        dtype: of class weights and embeddings.
+        exact: dtype of what the algorithm keeps.
+    """
+
+    rows: int
+    columns: int
+    classes: int
+    embedding_size: int
+    batch_size: int
+    units: int
+    dtype: torch.dtype
+    exact: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        vectors = (self.classes + self.batch_size) * self.embedding_size
+        cell = vectors * self.dtype.itemsize
+        cell += self.batch_size * torch.long.itemsize
+        cell += self.units * (1 + self.columns) * self.exact.itemsize
+        return self.rows * self.columns * cell
+
+
+@dataclass
+class Grid:
+    """All storage: (rows, columns, ...) each."""
+
+    class_weights: torch.Tensor  # ..., C K, D
+    embeddings: torch.Tensor  # ..., B, D
+    labels: torch.Tensor  # ..., B
+    own: torch.Tensor  # ..., R
+    against: torch.Tensor  # ..., R, columns
+
+    @classmethod
+    def allocate(cls, size: Size, device: torch.device, storage: torch.device) -> Grid:
+        """Zeros, class weights and embeddings on the storage device.
+
+        Raises:
+            MemoryError: there is not enough; it says how much is needed.
+        """
+        cells = (size.rows, size.columns)
+        exact = torch.zeros(0, dtype=size.exact, device=device)
+        try:
+            return cls(
+                _vectors((*cells, size.classes, size.embedding_size), size, storage),
+                _vectors((*cells, size.batch_size, size.embedding_size), size, storage),
+                torch.zeros((*cells, size.batch_size), dtype=torch.long, device=device),
+                exact.new_zeros((*cells, size.units)),
+                exact.new_zeros((*cells, size.units, size.columns)),
+            )
+        except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one
+            if "memory" not in str(error).lower():
+                raise
+            raise MemoryError(
+                f"MemVir's memory needs {size.nbytes / 1e9:.1f} GB on {storage}, which "
+                "cannot be had. Smaller are memory_dtype=torch.bfloat16, "
+                "snapshot_every, fewer num_steps or a smaller step_gap; "
+                'memory_device="cpu" takes it off a GPU'
+            ) from error
+
+    @staticmethod
+    def names() -> list[str]:
+        return [field.name for field in fields(Grid)]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {name: getattr(self, name) for name in self.names()}
+
+    @property
+    def size(self) -> Size:
+        rows, columns, classes, embedding_size = self.class_weights.shape
+        return Size(
+            rows,
+            columns,
+            classes,
+            embedding_size,
+            self.labels.shape[2],
+            self.own.shape[2],
+            self.class_weights.dtype,
+            self.own.dtype,
+        )
+
+    def is_like(self, size: Size, device: torch.device, storage: torch.device) -> bool:
+        """Whether it has this size and lies on these devices."""
+        return (
+            self.size == size
+            and self.labels.device == device
+            and self.class_weights.device == storage
+        )
+
+    def copied_to(
+        self, size: Size, device: torch.device, storage: torch.device
+    ) -> Grid:
+        """Its contents in a grid of another size, none smaller, or elsewhere."""
+        new = Grid.allocate(size, device, storage)
+        for name, tensor in self.tensors().items():
+            target = new.tensors()[name]
+            target[tuple(slice(length) for length in tensor.shape)] = tensor.to(target)
+        return new
+
+
+def _vectors(shape: tuple[int, ...], size: Size, storage: torch.device) -> torch.Tensor:
+    """In host memory that a GPU copies from without a detour, if there is a GPU."""
+    pinned = storage.type == "cpu" and torch.cuda.is_available()
+    return torch.zeros(shape, dtype=size.dtype, device=storage, pin_memory=pinned)
+
+
+class CopiedAhead:
+    """A row whose vectors lie in host memory, on the device when it is needed.
+
+    The row that the next step meets is known a step before. It is copied on a stream of
+    its own, behind what has been written to it, while the device computes. One copy is
+    there at a time: a step's row is used in its forward call only.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.stream: Any = None
+        if device.type == "cuda":
+            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._row: int | None = None
+        self._copies: dict[str, torch.Tensor] = {}
+
+    def fetch(self, row: int, tensors: dict[str, torch.Tensor]) -> None:
+        """Begin to copy row `row` of the tensors."""
+        sources = {name: tensor[row] for name, tensor in tensors.items()}
+        for name, source in sources.items():
+            copy = self._copies.get(name)
+            if copy is None or (copy.shape, copy.dtype) != (source.shape, source.dtype):
+                self._copies[name] = torch.empty_like(source, device=self.device)
+        self._behind_the_device()
+        with torch.cuda.stream(self.stream):
+            for name, source in sources.items():
+                self._copies[name].copy_(source, non_blocking=True)
+        self._row = row
+
+    def take(
+        self, row: int, tensors: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Row `row` of the tensors on the device."""
+        if self._row != row:
+            self.fetch(row, tensors)
+        if self.stream is not None:
+            torch.cuda.current_stream(self.device).wait_stream(self.stream)
+        self._row = None  # what comes next may be written to it
+        return self._copies
+
+    def write(self, target: torch.Tensor, values: torch.Tensor) -> None:
+        """Copy values from the device to a cell's beginning, and zeros behind them."""
+        self._row = None
+        self._behind_the_device()
+        with torch.cuda.stream(self.stream):
+            whole = values.new_zeros(target.shape, dtype=target.dtype)
+            whole[: len(values)] = values
+            target.copy_(whole, non_blocking=True)
+        if self.stream is not None:
+            values.record_stream(self.stream)
+
+    def finish(self) -> None:
+        """Wait until host memory holds what has been written."""
+        if self.stream is not None:
+            self.stream.synchronize()
+
+    def _behind_the_device(self) -> None:
+        if self.stream is not None:
+            self.stream.wait_stream(torch.cuda.current_stream(self.device))
