@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pml_memvir import MemVir, epochs_to_steps
+from pml_memvir.hook_container import SafeHookContainer
 from pml_memvir.losses import NormSoftmax
 
 from . import plots
@@ -101,9 +102,8 @@ def train(arm: Arm, datasets: dict[str, Glyphs], output: Path, s: Settings) -> N
     loss = NormSoftmax(datasets["train"].num_train_classes, s.embedding_size).to(device)
     metric_loss = MemVir(loss, s.num_steps, s.step_gap) if arm.with_memvir else loss
 
-    tester, hooks = tester_and_hooks(
-        output / ("memvir" if arm.with_memvir else "plain")
-    )
+    folder = output / ("memvir" if arm.with_memvir else "plain")
+    tester, hooks = tester_and_hooks(folder)
     trainer = MetricLossOnly(
         models={"trunk": trunk, "embedder": embedder},
         optimizers={
@@ -119,7 +119,7 @@ def train(arm: Arm, datasets: dict[str, Glyphs], output: Path, s: Settings) -> N
         dataloader_num_workers=0,
         end_of_iteration_hook=StepClock(arm.step_times, hooks.end_of_iteration_hook),
         end_of_epoch_hook=hooks.end_of_epoch_hook(
-            tester, {"test": datasets["test"]}, str(output)
+            tester, {"test": datasets["test"]}, str(folder / "models")
         ),
     )
     if arm.with_memvir:
@@ -137,14 +137,12 @@ def train(arm: Arm, datasets: dict[str, Glyphs], output: Path, s: Settings) -> N
 
 def tester_and_hooks(
     folder: Path,
-) -> tuple[GlobalEmbeddingSpaceTester, logging_presets.HookContainer]:
+) -> tuple[GlobalEmbeddingSpaceTester, SafeHookContainer]:
     """Evaluation after each epoch, recorded as CSV, sqlite and for TensorBoard."""
     record_keeper, _, _ = logging_presets.get_record_keeper(
         str(folder / "records"), str(folder / "tensorboard")
     )
-    hooks = logging_presets.get_hook_container(
-        record_keeper, validation_split_name="test", save_models=False
-    )
+    hooks = SafeHookContainer(record_keeper, validation_split_name="test")
     tester = GlobalEmbeddingSpaceTester(
         end_of_testing_hook=hooks.end_of_testing_hook,
         batch_size=256,

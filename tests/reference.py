@@ -45,12 +45,14 @@ class NaiveMemVir:
         num_steps: int,
         step_gap: int,
         warmup_steps: int = 0,
+        snapshot_every: int = 1,
     ) -> None:
         self.inner = inner
         self.num_classes = num_classes
         self.num_steps = num_steps
         self.step_gap = step_gap
         self.warmup_steps = warmup_steps
+        self.snapshot_every = snapshot_every
         self.snapshots: dict[int, Snapshot] = {}
         self.step = 0
 
@@ -61,8 +63,9 @@ class NaiveMemVir:
         class_weights: torch.Tensor,
     ) -> Result:
         past = []
+        block = self.step - self.step % self.snapshot_every
         for k in range(1, self.num_steps + 1):
-            step = self.step - k * (self.step_gap + 1)
+            step = block - k * (self.step_gap + 1)
             if step in self.snapshots:
                 past.append(self.snapshots[step])
 
@@ -78,7 +81,7 @@ class NaiveMemVir:
             torch.cat(all_embeddings), torch.cat(all_labels), torch.cat(all_weights)
         )
         rows = len(class_weights)
-        if self.step >= self.warmup_steps:
+        if self.step >= self.warmup_steps and self.step == block:
             finite = embeddings.isfinite().all() and used[:rows].isfinite().all()
             if finite:
                 self.snapshots[self.step] = Snapshot(

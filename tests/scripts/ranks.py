@@ -1,0 +1,174 @@
+"""What each process of a distributed test does; torchrun starts them.
+
+python -m tests.scripts.ranks FOLDER runs all scenarios and leaves rank_R.pth there.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from pytorch_metric_learning import miners, reducers
+from pytorch_metric_learning.utils.distributed import DistributedMinerWrapper
+from torch.nn.parallel import DistributedDataParallel as DDP
+
+from pml_memvir import MemVir
+from tests.catalog import BY_NAME, CASES, EMBEDDING_SIZE, NUM_CLASSES
+
+NUM_STEPS, STEP_GAP, STEPS, ROWS, INPUTS = 2, 1, 14, 6, 4
+LR = 0.05
+NOT_FINITE_AT = 5
+
+
+def scenarios() -> dict[str, dict[str, Any]]:
+    """By name: the loss, MemVir's arguments, and what is special about the batches."""
+    found: dict[str, dict[str, Any]] = {}
+    for case in CASES:
+        if case.name not in ("ProxyAnchorLoss", "P2SGradLoss"):
+            found[f"local {case.name}"] = {"case": case.name}
+        found[f"gathered {case.name}"] = {"case": case.name, "gather": True}
+    gathered = {"case": "NormSoftmax", "gather": True}
+    return found | {
+        "threshold": {**gathered, "case": "CosFaceLoss", "reducer": True},
+        "uneven": {**gathered, "uneven": True},
+        "uneven anchors": {**gathered, "case": "ProxyAnchorLoss", "uneven": True},
+        "miner": {**gathered, "case": "ArcFaceLoss", "miner": True},
+        "bad rank": {**gathered, "bad": True},
+        "proxies without": {**gathered, "case": "ProxyAnchorLoss", "bad": True},
+    }
+
+
+def make_loss(scenario: dict[str, Any]) -> torch.nn.Module:
+    torch.manual_seed(0)
+    kwargs = {}
+    if scenario.get("reducer"):
+        kwargs["reducer"] = reducers.ThresholdReducer(low=1.0)
+    return BY_NAME[scenario["case"]].loss(**kwargs)
+
+
+def make_network() -> torch.nn.Module:
+    torch.manual_seed(1)
+    return torch.nn.Linear(INPUTS, EMBEDDING_SIZE).double()
+
+
+def make_miner() -> torch.nn.Module:
+    return miners.MultiSimilarityMiner(epsilon=0.3)
+
+
+def batches(
+    scenario: dict[str, Any], world_size: int
+) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+    """For each step, each rank's images and labels."""
+    generator = torch.Generator().manual_seed(2)
+    steps = []
+    for step in range(STEPS):
+        ranks = []
+        for rank in range(world_size):
+            rows = ROWS
+            if scenario.get("uneven"):  # even nothing
+                rows = (step + 2 * rank) % 5
+                rows += (rank == 0 and rows == 0) * 2
+            x = torch.randn(rows, INPUTS, generator=generator).double()
+            y = torch.randint(NUM_CLASSES, (rows,), generator=generator)
+            if scenario.get("bad") and (step, rank) == (NOT_FINITE_AT, 1):
+                x[0, 0] = float("nan")
+            ranks.append((x, y))
+        steps.append(ranks)
+    return steps
+
+
+def run(scenario: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
+    """Values and gradients of all steps, averaged over ranks."""
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    gather = scenario.get("gather", False)
+    memvir = MemVir(make_loss(scenario), NUM_STEPS, STEP_GAP, gather=gather)
+    network, loss = DDP(make_network()), DDP(memvir)
+    miner = DistributedMinerWrapper(make_miner()) if scenario.get("miner") else None
+    weight = BY_NAME[scenario["case"]].weight(memvir.loss)
+    parameters = [*network.parameters(), weight]
+    results = []
+    for ranks in batches(scenario, world_size):
+        x, y = ranks[rank]
+        for parameter in parameters:
+            parameter.grad = None
+        embeddings = normalised(network(x))
+        mined = miner(embeddings, y) if miner else None
+        value = loss(embeddings, y, mined)
+        value.backward()
+        mean = value.detach().clone()
+        dist.all_reduce(mean)
+        results.append(
+            {
+                "value": mean / world_size,
+                "network_grad": parameters[0].grad.clone(),
+                "weight_grad": weight.grad.clone(),
+                "num_virtual_steps": torch.tensor(memvir.num_virtual_steps),
+            }
+        )
+        descend(parameters, value)
+    return results
+
+
+def normalised(x: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(x)
+
+
+def descend(parameters: list[torch.Tensor], value: torch.Tensor) -> None:
+    """A step of plain SGD, unless the loss is NaN: then as a GradScaler would, none."""
+    if all(p.grad.isfinite().all() for p in parameters):
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter -= LR * parameter.grad
+
+
+def states_of_ranks(folder: Path) -> dict[str, Any]:
+    """Resume from this rank's own file, and from another's."""
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    scenario: dict[str, Any] = {"case": "NormSoftmax"}
+    x = [
+        (normalised(torch.randn(4, EMBEDDING_SIZE).double()), torch.arange(4))
+        for _ in range(12)
+    ]
+
+    def train(memvir: MemVir, start: int, stop: int) -> list[float]:
+        return [memvir(e.clone().requires_grad_(), y).item() for e, y in x[start:stop]]
+
+    memvir = MemVir(make_loss(scenario), NUM_STEPS, STEP_GAP)
+    train(memvir, 0, 8)
+    torch.save(memvir.state_dict(), folder / f"state_{rank}.pth")
+    dist.barrier()
+    result: dict[str, Any] = {"expected": train(memvir, 8, 12)}
+    for name, whose in (("own", rank), ("other", (rank + 1) % world_size)):
+        resumed = MemVir(make_loss(scenario), NUM_STEPS, STEP_GAP)
+        state = torch.load(folder / f"state_{whose}.pth", weights_only=True)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            resumed.load_state_dict(state)
+        result[name] = {
+            "warnings": [str(w.message) for w in caught],
+            "nbytes": resumed.memory_nbytes,
+            "step": resumed.step,
+            "weight": bool(torch.equal(resumed.W, memvir.W)),
+            "values": train(resumed, 8, 12),
+        }
+    return result
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    results: dict[str, Any] = {}
+    for name, scenario in scenarios().items():
+        results[name] = run(scenario)
+    results["states"] = states_of_ranks(folder)
+    torch.save(results, folder / f"rank_{dist.get_rank()}.pth")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

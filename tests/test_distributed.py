@@ -1,0 +1,199 @@
+"""Real processes under torchrun against one process that has the whole batch."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
+
+from pml_memvir import MemVir
+
+from .catalog import BY_NAME, NUM_CLASSES, norm_softmax, ragged, train
+from .reference import NaiveMemVir, relative_error
+from .scripts import ranks
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="PyTorch without torch.distributed"
+)
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def results(request, tmp_path_factory):
+    """What each rank measured, for so many processes."""
+    folder = tmp_path_factory.mktemp(f"ranks{request.param}")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc_per_node={request.param}", "-m", "tests.scripts.ranks"]
+    done = subprocess.run(
+        [*command, str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [
+        torch.load(folder / f"rank_{rank}.pth", weights_only=True)
+        for rank in range(request.param)
+    ]
+
+
+def one_process(scenario, world_size):
+    """The same training by the oracle or, where that has no such part, by MemVir."""
+    case = BY_NAME[scenario["case"]]
+    loss = ranks.make_loss(scenario)
+    network = ranks.make_network()
+    weight = case.weight(loss)
+    parameters = [*network.parameters(), weight]
+    is_plain = not scenario.get("reducer") and not scenario.get("miner")
+    naive = NaiveMemVir(case.inner(), NUM_CLASSES, ranks.NUM_STEPS, ranks.STEP_GAP)
+    memvir = MemVir(loss, ranks.NUM_STEPS, ranks.STEP_GAP, algorithm="concatenation")
+    for step in ranks.batches(scenario, world_size):
+        x, y = (torch.cat(parts) for parts in zip(*step))
+        for parameter in parameters:
+            parameter.grad = None
+        embeddings = ranks.normalised(network(x))
+        if is_plain:
+            result = naive(embeddings.detach(), y, case.rows(weight.detach()))
+            embeddings.backward(result.embedding_grad)
+            grad = result.weight_grad if case.class_dim == 0 else result.weight_grad.t()
+            weight.grad = grad.clone()
+            used = result.class_weights  # P2SGrad brings them to unit length
+            weight.data = (used if case.class_dim == 0 else used.t()).clone()
+            value, virtual = result.loss, result.num_virtual_steps
+        else:
+            mined = ranks.make_miner()(embeddings, y) if scenario.get("miner") else None
+            if mined:
+                weights = lmu.convert_to_weights(mined, y, dtype=embeddings.dtype)
+                assert (weights != 1).any()
+            value = memvir(embeddings, y, mined)
+            value.backward()
+            value, virtual = value.detach(), memvir.num_virtual_steps
+        yield {
+            "value": value,
+            "network_grad": parameters[0].grad.clone(),
+            "weight_grad": weight.grad.clone(),
+            "num_virtual_steps": torch.tensor(virtual),
+        }
+        ranks.descend(parameters, value)
+
+
+@pytest.mark.parametrize("name", ranks.scenarios())
+def test_ranks_together_are_one_process(results, name):
+    scenario = ranks.scenarios()[name]
+    tolerance = BY_NAME[scenario["case"]].tolerance
+    expected = list(one_process(scenario, len(results)))
+    assert max(step["num_virtual_steps"] for step in expected) == ranks.NUM_STEPS
+    for rank, steps in enumerate(results):
+        for number, (mine, theirs) in enumerate(zip(steps[name], expected)):
+            for key, tensor in theirs.items():
+                where = (rank, number, key)
+                if scenario.get("bad") and number == ranks.NOT_FINITE_AT:
+                    assert not tensor.isfinite().all() or key == "num_virtual_steps"
+                    assert torch.equal(tensor.isnan(), mine[key].isnan()), where
+                else:
+                    error = relative_error(mine[key].double(), tensor.double())
+                    assert error <= tolerance, where
+
+
+def test_each_rank_resumes_from_its_own_file(results):
+    for steps in results:
+        states = steps["states"]
+        assert states["own"]["values"] == states["expected"]
+        assert states["own"]["warnings"] == [] and states["own"]["nbytes"] > 0
+
+
+def test_another_ranks_state_gives_weights_only(results):
+    for rank, steps in enumerate(results):
+        other = steps["states"]["other"]
+        assert other["weight"] and other["step"] == 8 and other["nbytes"] == 0
+        (message,) = other["warnings"]
+        theirs = (rank + 1) % len(results)
+        assert f"of rank {theirs} of {len(results)}, this process is" in message
+        assert other["values"] != steps["states"]["expected"]
+
+
+def test_a_dead_rank_does_not_hang_the_others():
+    """Without torchrun, which would stop them itself."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in (0, 1):
+        environment = {
+            "RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "localhost",
+            "MASTER_PORT": str(port),
+        }
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.scripts.dying_rank", "20"],
+                env={**os.environ, **environment},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    survivor, dead = processes
+    try:
+        output, errors = survivor.communicate(timeout=90)
+    finally:
+        for process in processes:
+            process.kill()
+    assert dead.wait() == 1 and survivor.returncode != 0
+    assert "step 2" in output and "step 3" not in output
+    assert "Error" in errors
+
+
+def test_gather_in_one_process_changes_nothing():
+    plain, gathered = (
+        norm_softmax(num_steps=2, step_gap=1, gather=g) for g in (False, True)
+    )
+    for a, b in zip(train(plain, ragged(0, 8)), train(gathered, ragged(0, 8))):
+        assert torch.equal(a, b)
+    plain.load_state_dict(gathered.state_dict())
+    assert plain.virtual_classes() is not None
+
+
+def test_data_parallel_is_refused():
+    """`replicate` needs GPUs; this is what it makes of a module."""
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    replica = memvir._replicate_for_data_parallel()
+    with pytest.raises(RuntimeError, match="does not work within DataParallel"):
+        replica(*ragged(0, 1)[0])
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_fsdp_is_refused(process_group):
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    loss = norm_softmax(num_steps=2, step_gap=1).float()
+    sharded = FullyShardedDataParallel(
+        torch.nn.Sequential(loss), device_id=torch.device("cpu"), use_orig_params=True
+    )
+    x, y = ragged(0, 1)[0]
+    with pytest.raises(RuntimeError, match="within FullyShardedDataParallel: leave"):
+        sharded.module[0](x.float(), y)
+
+
+def test_fsdp2_is_refused(process_group):
+    fsdp = pytest.importorskip("torch.distributed.fsdp", reason="FSDP2 is newer")
+    if not hasattr(fsdp, "fully_shard"):
+        pytest.skip("this PyTorch has no fully_shard")
+    loss = norm_softmax(num_steps=2, step_gap=1).float()
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    sharded = fsdp.fully_shard(torch.nn.Sequential(loss), mesh=mesh)
+    x, y = ragged(0, 1)[0]
+    with pytest.raises(RuntimeError, match="within FullyShardedDataParallel: leave"):
+        sharded[0](x.float(), y)

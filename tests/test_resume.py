@@ -1,0 +1,250 @@
+"""Training that is killed and resumed is the training that was not, to the last bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy
+import pytest
+import torch
+from pytorch_metric_learning import samplers, trainers
+from pytorch_metric_learning.utils.logging_presets import HookContainer
+
+from pml_memvir import MemVir
+from pml_memvir import hook_container as hc
+from pml_memvir import losses
+from pml_memvir.hook_container import SafeHookContainer
+
+from .scripts.train_and_save import Training
+
+NUM_STEPS = 3 * 3 * 3  # 3 N (M + 1)
+
+
+def equal(a, b):
+    """Whether two states agree in every bit."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_killed_at_random_and_resumed(tmp_path, one_thread):
+    straight = Training()
+    for _ in range(NUM_STEPS):
+        straight.step()
+    assert straight.loss.num_virtual_steps == 3
+
+    command = [sys.executable, "-m", "tests.scripts.train_and_save", str(tmp_path)]
+    checkpoint, kills = tmp_path / "checkpoint.pth", 0
+    generator = random.Random(0)
+    for steps_before_kill in (4, 9, 6):
+        written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = subprocess.Popen([*command, str(NUM_STEPS), "0.01"])
+        seen = 0
+        while process.poll() is None and seen < steps_before_kill:
+            time.sleep(0.002)
+            if checkpoint.exists() and checkpoint.stat().st_mtime_ns != written:
+                written, seen = checkpoint.stat().st_mtime_ns, seen + 1
+        time.sleep(generator.uniform(0, 0.02))  # in the middle of anything
+        os.kill(process.pid, signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills == 3
+    subprocess.run([*command, str(NUM_STEPS), "0"], check=True)
+    resumed = torch.load(checkpoint, weights_only=True)
+    assert resumed["values"] == straight.values
+    expected = straight.state()
+    for state in (resumed, expected):
+        state["random"] = state["random"]["torch"]  # the others are pytest's here
+    assert equal(resumed, expected)
+
+
+# ------------------------------------------------------------ PML's trainer and hooks
+
+
+def seed_all(seed):
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class Run:
+    """PML's trainer with a sampler, dropout, a schedule, and MemVir."""
+
+    def __init__(self, container, folder):
+        seed_all(0)
+        self.container, self.folder = container(None), str(folder)
+        dataset = torch.utils.data.TensorDataset(
+            torch.randn(60, 10), torch.arange(60) % 5
+        )
+        trunk = torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.Dropout(0.2))
+        self.loss = MemVir(losses.NormSoftmax(5, 8), num_steps=2, step_gap=1)
+        optimizers = {
+            "trunk_optimizer": torch.optim.Adam(trunk.parameters(), lr=0.01),
+            "metric_loss_optimizer": torch.optim.Adam(self.loss.parameters(), lr=0.1),
+        }
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizers["trunk_optimizer"], 1)
+        self.values = []
+        self.trainer = trainers.MetricLossOnly(
+            models={"trunk": trunk},
+            optimizers=optimizers,
+            lr_schedulers={"trunk_scheduler_by_epoch": scheduler},
+            batch_size=10,
+            loss_funcs={"metric_loss": self.loss},
+            dataset=dataset,
+            sampler=samplers.MPerClassSampler(
+                torch.arange(60) % 5, 2, 10, length_before_new_iter=60
+            ),
+            dataloader_num_workers=0,
+            end_of_iteration_hook=self.note,
+            end_of_epoch_hook=self.save,
+        )
+
+    def note(self, trainer):
+        self.values.append(trainer.losses["metric_loss"].item())
+
+    def save(self, trainer):
+        epoch = trainer.epoch
+        self.container.save_models(trainer, self.folder, epoch, epoch - 1)
+
+    def train(self, last_epoch, first_epoch=1):
+        self.trainer.train(first_epoch, last_epoch)
+        return self
+
+    def resume(self):
+        return self.container.load_latest_saved_models(self.trainer, self.folder)
+
+
+def test_pml_hooks_round_trip_the_memory(tmp_path):
+    before = Run(HookContainer, tmp_path).train(2)
+    after = Run(HookContainer, tmp_path)
+    assert after.resume() == 3
+    assert equal(after.loss.state_dict(), before.loss.state_dict())
+    assert after.loss.step == 12 and after.loss.num_virtual_steps == 2
+
+
+def test_safe_hooks_resume_to_the_last_bit(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    straight = Run(SafeHookContainer, tmp_path / "a").train(4)
+    Run(SafeHookContainer, tmp_path / "b").train(2)
+    resumed = Run(SafeHookContainer, tmp_path / "b")
+    seed_all(99)
+    epoch = resumed.resume()
+    assert epoch == 3
+    resumed.train(4, epoch)
+    assert resumed.values == straight.values[12:]
+    for name in ("trunk_4", "metric_loss_4", "trunk_optimizer_4", "rng_4"):
+        a, b = (
+            torch.load(tmp_path / x / f"{name}.pth", weights_only=True) for x in "ab"
+        )
+        assert equal(a, b), name
+
+
+def test_only_the_latest_checkpoint_stays(tmp_path):
+    run = Run(SafeHookContainer, tmp_path).train(3)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [
+        "embedder_3.pth",
+        "metric_loss_3.pth",
+        "metric_loss_optimizer_3.pth",
+        "rng_3.pth",
+        "trunk_3.pth",
+        "trunk_optimizer_3.pth",
+        "trunk_scheduler_by_epoch_3.pth",
+    ]
+    run.container.do_save_models = False
+    run.train(4, 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert Run(SafeHookContainer, tmp_path / "nothing").resume() == 1
+
+
+@pytest.mark.parametrize("files_written", range(8))
+def test_a_kill_while_saving_leaves_the_checkpoint_before(
+    tmp_path, monkeypatch, files_written
+):
+    """Killed in file after file; the last time, when all files are written."""
+    run = Run(SafeHookContainer, tmp_path).train(2)
+    expected = run.loss.state_dict()
+    expected = {k: _clone(v) for k, v in expected.items()}
+    save, written = torch.save, []
+
+    class Killed(BaseException):
+        pass
+
+    def die(state, file):
+        if len(written) == files_written:
+            file.write(b"half a file")
+            raise Killed
+        written.append(file.name)
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", die)
+    if files_written < 7:
+        with pytest.raises(Killed):
+            run.train(3, 3)
+    else:
+        run.train(3, 3)
+        expected = run.loss.state_dict()
+    monkeypatch.undo()
+    other = Run(SafeHookContainer, tmp_path)
+    assert other.resume() == (3 if files_written < 7 else 4)
+    assert equal(other.loss.state_dict(), expected)
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+
+
+def _clone(value):
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {k: _clone(v) for k, v in value.items()}
+    return value
+
+
+def test_a_best_checkpoint_is_found_as_such(tmp_path):
+    run = Run(SafeHookContainer, tmp_path).train(2)
+    run.container.save_models(run.trainer, run.folder, "best2")
+    run.train(3, 3)
+    other = Run(SafeHookContainer, tmp_path)
+    assert other.resume() == 4 and other.loss.step == 18
+    container = other.container
+    assert container.load_latest_saved_models(other.trainer, other.folder, best=True)
+    assert other.loss.step == 12
+
+
+def test_files_of_pmls_container_load_with_a_warning(tmp_path):
+    Run(HookContainer, tmp_path).train(2)
+    run = Run(SafeHookContainer, tmp_path)
+    with pytest.warns(UserWarning, match="rng_2.pth is missing"):
+        assert run.resume() == 3
+    assert run.loss.step == 12
+
+
+def test_a_missing_file_is_an_error_before_anything_is_loaded(tmp_path):
+    Run(SafeHookContainer, tmp_path).train(2)
+    (tmp_path / "trunk_optimizer_2.pth").unlink()
+    run = Run(SafeHookContainer, tmp_path)
+    with pytest.raises(FileNotFoundError, match="trunk_optimizer_2.pth"):
+        run.resume()
+    assert run.loss.step == 0
+
+
+def test_random_states_of_all_generators(tmp_path):
+    hc.write_atomically(hc.random_states(), tmp_path / "rng.pth")
+    first = (random.random(), numpy.random.rand(), torch.rand(3))
+    random.gauss(0, 1), numpy.random.randn(), torch.randn(1)
+    hc.set_random_states(torch.load(tmp_path / "rng.pth", weights_only=True))
+    assert equal(first, (random.random(), numpy.random.rand(), torch.rand(3)))
