@@ -69,7 +69,7 @@ class BadBatches:
                     f"Step {step} has NaN or infinity in its embeddings or class "
                     "weights: MemVir does not remember it. Said once; "
                     "num_non_finite counts them.",
-                    stacklevel=5,
+                    stacklevel=7,
                 )
 
 

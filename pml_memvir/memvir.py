@@ -416,7 +416,7 @@ class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecord
         elif self._memory.nbytes and self._stored_by != algorithm.name:
             reason = f"the loss now goes by {algorithm.name}, not {self._stored_by}"
         if reason:
-            warnings.warn(f"MemVir's memory is emptied: {reason}.", stacklevel=5)
+            warnings.warn(f"MemVir's memory is emptied: {reason}.", stacklevel=6)
             self.reset_memory()
         return algorithm
 

@@ -1,0 +1,122 @@
+"""Where the memory lies, and in what precision."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from pml_memvir import MemVir
+from pml_memvir.memory import SnapshotMemory
+
+from .catalog import BY_NAME, CASES, NUM_CLASSES, norm_softmax, ragged, train
+from .reference import NaiveMemVir
+from .test_against_reference import compare
+
+
+@pytest.fixture
+def always_copied(monkeypatch):
+    """Treat the CPU's memory as if it were not the device that computes."""
+    monkeypatch.setattr(
+        SnapshotMemory, "_is_elsewhere", staticmethod(lambda storage, device: True)
+    )
+
+
+def names(case):
+    return case.name
+
+
+@pytest.mark.parametrize("step_gap", [0, 2])
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_rows_that_are_copied_ahead(case, step_gap, algorithm, always_copied):
+    torch.manual_seed(0)
+    memvir = MemVir(case.loss(), 2, step_gap, algorithm=algorithm, memory_device="cpu")
+    naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, step_gap)
+    compare(case, memvir, naive, ragged(0, 5 * (step_gap + 1)))
+    assert memvir._memory._ahead is not None
+
+
+def test_only_what_is_needed_next_is_copied(always_copied, monkeypatch):
+    from pml_memvir.storage import CopiedAhead
+
+    rows = []
+    fetch = CopiedAhead.fetch
+
+    def counted(self, row, tensors):
+        rows.append(row)
+        fetch(self, row, tensors)
+
+    monkeypatch.setattr(CopiedAhead, "fetch", counted)
+    memvir = norm_softmax(num_steps=2, step_gap=2, memory_device="cpu")
+    train(memvir, ragged(0, 9))
+    # From step 2 on, each fetches the row of the next; the first two have none to meet.
+    assert rows[-7:] == [0, 1, 2, 0, 1, 2, 0] and len(rows) <= 9
+
+
+@pytest.mark.parametrize(
+    "twin", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
+def test_copies_and_states_of_a_copied_memory(twin, always_copied):
+    memvir = norm_softmax(num_steps=2, step_gap=1, memory_device="cpu")
+    train(memvir, ragged(0, 5))
+    other = twin(memvir)
+    third = norm_softmax(num_steps=2, step_gap=1)
+    third.load_state_dict(memvir.state_dict())
+    batches = ragged(1, 8)
+    for values in zip(*(train(m, batches) for m in (memvir, other, third))):
+        assert values[0] == values[1] == values[2]
+
+
+def test_a_larger_batch_in_mid_run(always_copied):
+    memvir = norm_softmax(num_steps=2, step_gap=0, memory_device="cpu")
+    naive = NaiveMemVir(BY_NAME["NormSoftmax"].inner(), NUM_CLASSES, 2, 0)
+    batches = sorted(ragged(0, 10), key=lambda batch: len(batch[1]))
+    compare(BY_NAME["NormSoftmax"], memvir, naive, batches)
+
+
+@pytest.mark.parametrize("value", ["gpu", "cuda", None, torch.device("cpu")])
+def test_other_devices_are_refused(value):
+    with pytest.raises(ValueError, match="memory_device must be one of .'same', 'cpu'"):
+        norm_softmax(num_steps=2, step_gap=1, memory_device=value)
+
+
+def test_moved_between_dtypes_in_mid_run():
+    """To float32 and back: the memory follows, with the precision that is left."""
+    memvir, expected = (norm_softmax(num_steps=2, step_gap=1) for _ in range(2))
+    batches = ragged(0, 18)
+    train(memvir, batches[:6])
+    memvir.float()
+    for x, y in batches[6:12]:
+        memvir(x.float().requires_grad_(), y)
+    assert memvir._memory.grid.class_weights.dtype == torch.float32
+    memvir.double()
+    train(expected, batches[:12])
+    for a, b in zip(train(memvir, batches[12:]), train(expected, batches[12:])):
+        assert a.dtype == torch.float64 and abs(a - b) < 1e-5 * abs(b)
+
+
+def test_a_short_batch_after_a_bad_one_finds_no_trace_of_it():
+    """The cell of the bad batch is written again, by fewer rows than it had."""
+    memvir = norm_softmax(num_steps=2, step_gap=0)
+    naive = NaiveMemVir(BY_NAME["NormSoftmax"].inner(), NUM_CLASSES, 2, 0)
+    sizes = [6, 6, 6, 2, 2, 6, 2, 6]
+    x = ragged(0, 1)[0][0]
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for step, size in enumerate(sizes):
+        x = torch.nn.functional.normalize(
+            torch.randn(size, 6, generator=generator).double()
+        )
+        if step == 1:
+            x[-1, 0] = float("nan")
+        batches.append((x, torch.arange(size) % NUM_CLASSES))
+    case = BY_NAME["NormSoftmax"]
+    weight = case.weight(memvir.loss)
+    for x, y in batches:
+        expected = naive(x, y, case.rows(weight.detach()))
+        weight.grad = None
+        value = memvir(x.clone().requires_grad_(), y)
+        value.backward()
+        if expected.loss.isfinite():
+            assert abs(value - expected.loss) < 1e-12
+            assert (case.rows(weight.grad) - expected.weight_grad).norm() < 1e-12
