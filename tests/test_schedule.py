@@ -236,7 +236,7 @@ def test_the_estimate_is_what_is_allocated(name, settings):
 
 
 def test_the_estimate_at_the_papers_sizes():
-    """Section 3 of the paper's setting: 229 MB of vectors at CARS196, 11.6 GB at SOP."""
+    """The paper's settings: 229 MB of vectors at CARS196, 11.6 GB at SOP."""
     cars = MemVir.estimate_nbytes(45, 10, 98, 512, 128)
     sop = MemVir.estimate_nbytes(45, 10, 11318, 512, 128)
     assert 229e6 < cars < 1.06 * 229e6

@@ -113,6 +113,7 @@ class _Step:
         to_positive = alpha * (self.p.margin - cosine) + self.penalty
         to_negative = alpha * (self.p.margin + cosine) + self.penalty
         self.positive = _log_one_plus(to_positive, ~self.same)
+        self.unmined = _log_one_plus(to_positive - self.penalty, ~self.same)
         self.own = _log_one_plus(to_negative - self.penalty, self.same)
         self.total = _log_one_plus(to_negative, self.same)
 
@@ -180,8 +181,7 @@ class _Step:
         """What is to be kept beside the snapshot of this step; miners left out."""
         against = self.of_actual.clone()
         against[:, self.p.row.column] = self.own
-        unmined = self.p.alpha * (self.p.margin - (self.X @ self.W.t()).to(self.exact))
-        return Notes(_log_one_plus(unmined, ~self.same), against, self.of_virtual, key)
+        return Notes(self.unmined, against, self.of_virtual, key)
 
     def _exponents(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         products = (a @ b.t()).to(self.exact)
