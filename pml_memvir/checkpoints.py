@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ class _Plan:
 
 class Checkpoints(torch.nn.Module):
     """The part of MemVir that reads and writes state dicts."""
+
+    _is_strict = True
 
     loss: torch.nn.Module
     save_memory: bool
@@ -75,6 +77,26 @@ class Checkpoints(torch.nn.Module):
         """
         self._take_over(self._plan(state))
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As PyTorch's, but all or nothing. The memory can be resumed exactly.
+
+        Also takes a checkpoint of the inner loss, not wrapped: the memory is emptied
+        then, and the step counter stays. With `strict=False` a checkpoint without
+        memory does the same. (Within a parent module, MemVir is always strict, unless
+        the checkpoint has nothing for it.)
+
+        Raises:
+            CheckpointError: something is missing, damaged, or of another loss or other
+                settings; nothing has been loaded.
+        """
+        self._is_strict = strict
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        finally:
+            self._is_strict = True
+
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -98,7 +120,7 @@ class Checkpoints(torch.nn.Module):
                 state_dict[key] = None
             state = state_dict.get(key)
             plan = self._plan(state) if state is not None else None
-            self._check_weights(state_dict, prefix, strict)
+            self._check_weights(state_dict, prefix)
             state_dict.pop(key, None)
             if plan is None:
                 self.reset_memory()
@@ -114,26 +136,25 @@ class Checkpoints(torch.nn.Module):
             error_msgs,
         )
 
-    def _check_weights(
-        self, state_dict: dict[str, Any], prefix: str, strict: bool
-    ) -> None:
+    def _check_weights(self, state_dict: dict[str, Any], prefix: str) -> None:
         """Raise CheckpointError unless everything but the memory can be loaded."""
         problems = []
         mine = {f"loss.{k}": v for k, v in self.loss.state_dict().items()}
         for name, tensor in mine.items():
             given = state_dict.get(prefix + name)
             if given is None:
-                if strict:
+                if self._is_strict:
                     problems.append(f"{name} is missing")
             elif isinstance(tensor, torch.Tensor):
                 expected, found = tuple(tensor.shape), getattr(given, "shape", None)
                 if found is None or tuple(found) != expected:
                     found = type(given).__name__ if found is None else tuple(found)
                     problems.append(f"{name} must have shape {expected}, got {found}")
-                elif given.is_complex() and not tensor.is_complex():
-                    problems.append(f"{name} must be {tensor.dtype}, got {given.dtype}")
+                elif given.is_meta or given.is_complex() != tensor.is_complex():
+                    found = "no data" if given.is_meta else given.dtype
+                    problems.append(f"{name} must be {tensor.dtype}, got {found}")
         known = {prefix + name for name in (*mine, "_extra_state")}
-        if strict:
+        if self._is_strict:
             extra = f"{prefix}_extra_state"
             if extra not in state_dict:
                 problems.append("_extra_state, the memory, is missing")
@@ -159,7 +180,10 @@ class Checkpoints(torch.nn.Module):
             stored_by = state["stored_by"]
             if stored_by is not None:
                 checks.one_of("stored_by", stored_by, algorithms.KINDS)
-            saved = (state["rank"], state["world_size"])
+            saved = tuple(
+                checks.integer(name, state[name], least=0)
+                for name in ("rank", "world_size")
+            )
             contents, warning = None, ""
             if state["memory"] is None:
                 warning = "the checkpoint holds no memory"
@@ -175,6 +199,10 @@ class Checkpoints(torch.nn.Module):
         return _Plan(contents, numbers, stored_by, warning)
 
     def _take_over(self, plan: _Plan) -> None:
+        if plan.warning:
+            warnings.warn(
+                f"MemVir starts with an empty memory: {plan.warning}.", stacklevel=7
+            )
         self.reset_memory()
         if plan.contents is not None:
             plan.contents.give_to(self._memory)
@@ -183,10 +211,6 @@ class Checkpoints(torch.nn.Module):
         self.warmup_steps = plan.numbers["warmup_steps"]
         self._num_virtual_steps = plan.numbers["num_virtual_steps"]
         self._bad_batches.num_non_finite = plan.numbers["num_non_finite"]
-        if plan.warning:
-            warnings.warn(
-                f"MemVir starts with an empty memory: {plan.warning}.", stacklevel=4
-            )
 
     def _numbers(self) -> dict[str, int]:
         """The counters."""

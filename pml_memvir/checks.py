@@ -114,8 +114,8 @@ def check_state(
     state: Any, version: int, settings: dict[str, Any], keys: tuple[str, ...]
 ) -> None:
     """Raise ValueError unless `state` has this version, these keys and settings."""
-    if not isinstance(state, dict) or state.get("version") != version:
-        found = state.get("version") if isinstance(state, dict) else state
+    found = state.get("version") if isinstance(state, dict) else state
+    if type(found) is not int or found != version:
         raise ValueError(f"MemVir's state must be of version {version}, got {found!r}")
     missing = set(keys) - state.keys()
     if missing:

@@ -52,7 +52,7 @@ def load(state: Any, memory: SnapshotMemory, num_classes: int) -> Contents:
         raise ValueError(
             f"the memory's batch_sizes must have shape {shape}, got {found}"
         )
-    if sizes.is_floating_point() or sizes.is_complex():
+    if sizes.is_floating_point() or sizes.is_complex() or sizes.is_meta:
         raise ValueError(f"batch_sizes must be integers, got {sizes.dtype}")
     keys = _keys(state.get("keys"), shape[0])
     names = Grid.names()
@@ -89,6 +89,8 @@ def _check_types(given: dict[str, Any]) -> None:
     for name, tensor in given.items():
         if not isinstance(tensor, torch.Tensor):
             found = type(tensor).__name__
+        elif tensor.is_meta:
+            found = "one without data"
         elif (tensor.dtype == torch.long) != (name == "labels") or not (
             name == "labels" or tensor.is_floating_point()
         ):

@@ -1,0 +1,240 @@
+"""Loading is all or nothing, whatever comes; plain checkpoints are taken in."""
+
+import copy
+import io
+import random
+import warnings
+
+import pytest
+import torch
+
+from pml_memvir import MemVir, losses
+from pml_memvir.checkpoints import CheckpointError
+
+from .catalog import BY_NAME, CASES, norm_softmax, ragged, train
+
+
+def trained(steps=7, **settings):
+    memvir = norm_softmax(**{"num_steps": 2, "step_gap": 1, **settings})
+    train(memvir, ragged(0, steps))
+    return memvir
+
+
+def frozen(memvir):
+    """All that loading could change."""
+    return copy.deepcopy(memvir.state_dict()), memvir.W.detach().clone()
+
+
+def assert_untouched(memvir, before):
+    state, weight = before
+    assert torch.equal(memvir.W, weight)
+    assert same(memvir.state_dict(), state)
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+# ------------------------------------------------------------------ plain checkpoints
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_plain_checkpoint_loads_into_the_wrapper(case):
+    plain = case.loss()
+    memvir = MemVir(case.loss(), 2, 1)
+    train(memvir, ragged(0, 5))
+    missing, unexpected = memvir.load_state_dict(plain.state_dict())
+    assert not missing and not unexpected
+    assert torch.equal(case.weight(memvir.loss), case.weight(plain))
+    assert memvir.virtual_classes() is None and memvir.memory_nbytes == 0
+    assert memvir.step == 5  # no second warm-up
+    train(memvir, ragged(1, 3))
+    assert memvir.num_virtual_steps == 1
+
+
+def test_a_plain_checkpoint_within_a_parent():
+    plain = torch.nn.ModuleDict({"metric": losses.NormSoftmax(5, 6)})
+    wrapped = torch.nn.ModuleDict({"metric": MemVir(losses.NormSoftmax(5, 6), 2, 1)})
+    state = plain.state_dict()
+    wrapped.load_state_dict(state)
+    assert torch.equal(wrapped["metric"].W, plain["metric"].W)
+    assert list(state) == ["metric.W"]  # the caller's dict is as it was
+
+
+def test_a_plain_checkpoint_of_another_shape_is_refused():
+    memvir = trained()
+    before = frozen(memvir)
+    with pytest.raises(CheckpointError, match=r"loss.W must have shape \(6, 5\), got"):
+        memvir.load_state_dict(losses.NormSoftmax(7, 6).state_dict())
+    assert_untouched(memvir, before)
+
+
+# -------------------------------------------------------------------- all or nothing
+
+
+def test_other_weights_leave_memory_and_weights_alone():
+    """The memory fits and the weights do not, or the other way round."""
+    memvir = trained()
+    before = frozen(memvir)
+    good = trained(9).state_dict()
+    with pytest.raises(CheckpointError, match="loss.W must have shape"):
+        memvir.load_state_dict({**good, "loss.W": torch.zeros(6, 9)})
+    bad = copy.deepcopy(good)
+    bad["_extra_state"]["memory"]["labels"][0, 0, 0] = 99
+    with pytest.raises(CheckpointError, match="labels must be 0 to 4"):
+        memvir.load_state_dict(bad)
+    assert_untouched(memvir, before)
+    with pytest.raises(RuntimeError, match="loss.W is missing; foo is unknown"):
+        memvir.load_state_dict({"_extra_state": good["_extra_state"], "foo": 1})
+    with pytest.raises(CheckpointError, match="_extra_state, the memory, is missing"):
+        memvir.load_state_dict({"loss.W": good["loss.W"]})
+    assert_untouched(memvir, before)
+    memvir.load_state_dict(good)
+    assert memvir.step == 9
+
+
+def test_memvirs_part_in_a_parent_is_all_or_nothing():
+    parent = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "metric": trained()})
+    before = frozen(parent["metric"])
+    state = copy.deepcopy(parent.state_dict())
+    state["metric._extra_state"]["calls"] = -1
+    state["metric.loss.W"] += 1
+    with pytest.raises(CheckpointError, match="calls must be >= 0, got -1"):
+        parent.load_state_dict(state)
+    assert_untouched(parent["metric"], before)
+
+
+def test_not_strict():
+    memvir = trained()
+    weight = torch.ones_like(memvir.W)
+    memvir.load_state_dict({"loss.W": weight, "other": weight}, strict=False)
+    assert torch.equal(memvir.W, weight) and memvir.memory_nbytes == 0
+    before = frozen(memvir)
+    memvir.load_state_dict({}, strict=False)
+    assert_untouched(memvir, before)
+
+
+def test_assign():
+    memvir, other = trained(), trained(9)
+    memvir.load_state_dict(other.state_dict(), assign=True)
+    assert memvir.W.data_ptr() == other.W.data_ptr() and memvir.step == 9
+
+
+def test_a_truncated_file_loads_nowhere(tmp_path):
+    memvir = trained()
+    torch.save(memvir.state_dict(), tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    before = frozen(memvir)
+    for length in (0, 10, len(whole) // 2, len(whole) - 1):
+        with pytest.raises(Exception):
+            state = torch.load(io.BytesIO(whole[:length]), weights_only=True)
+            memvir.load_state_dict(state)
+        assert_untouched(memvir, before)
+
+
+# ---------------------------------------------------------------------- without memory
+
+
+def test_without_memory():
+    memvir = trained(save_memory=False)
+    state = memvir.state_dict()
+    assert state["_extra_state"]["memory"] is None
+    other = trained(3)
+    with pytest.warns(UserWarning, match="holds no memory") as caught:
+        other.load_state_dict(state)
+    assert len(caught) == 1
+    assert other.step == 7 and other.virtual_classes() is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(other, ragged(1, 4))
+    memvir.save_memory = True
+    assert memvir.state_dict()["_extra_state"]["memory"] is not None
+
+
+# ---------------------------------------------------------------------------- fuzzing
+
+
+def leaves(tree, path=()):
+    """Paths to everything in nested dicts and lists, containers included."""
+    yield path
+    items = tree.items() if isinstance(tree, dict) else ()
+    if isinstance(tree, (list, tuple)):
+        items = enumerate(tree)
+    for key, value in items:
+        yield from leaves(value, (*path, key))
+
+
+def put(tree, path, change):
+    for key in path[:-1]:
+        tree = tree[key]
+    tree[path[-1]] = change(tree[path[-1]])
+
+
+def changed(generator, value):
+    """Something else in the value's place."""
+    others = [None, "text", -1, 3.5, [], {}, torch.zeros(2), [value], 10**30]
+    if isinstance(value, torch.Tensor) and value.numel():
+        spoilt = value.clone()
+        spoilt.view(-1)[generator.randrange(value.numel())] = (
+            float("nan") if value.is_floating_point() else -7
+        )
+        others += [
+            spoilt,
+            value[:1],
+            value[..., :-1],
+            value.unsqueeze(0),
+            value.to(torch.complex64),
+            value.int(),
+            value.half(),
+            value.flatten(),
+            torch.empty_like(value, device="meta"),
+        ]
+    if isinstance(value, (dict, list)) and value:
+        less = copy.copy(value)
+        less.pop(generator.choice(list(value)) if isinstance(value, dict) else -1)
+        others += [less, [*value]]
+    if isinstance(value, int):
+        others += [value + 1, True, str(value)]
+    return generator.choice(others)
+
+
+@pytest.mark.parametrize("name", ["NormSoftmax", "ProxyAnchorLoss", "P2SGradLoss"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_fuzzed_state_is_loaded_whole_or_not_at_all(name, seed):
+    """After a refusal nothing has changed; what is accepted can be trained on."""
+    generator = random.Random(seed)
+    case = BY_NAME[name]
+    torch.manual_seed(0)
+    source, target = (MemVir(case.loss(), 2, 1) for _ in range(2))
+    train(source, ragged(0, 7))
+    train(target, ragged(1, 5))
+    clean = copy.deepcopy(source.state_dict())
+    weight = case.weight(target.loss)
+    refused = 0
+    for _ in range(80):
+        before = copy.deepcopy(target.state_dict())
+        state = copy.deepcopy(clean)
+        path = generator.choice(list(leaves(dict(state)))[1:])
+        try:
+            put(state, path, lambda value: changed(generator, value))
+        except TypeError:  # an item of a tuple
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                target.load_state_dict(state)
+            except CheckpointError:
+                refused += 1
+                assert same(target.state_dict(), before), path
+                continue
+            values = train(target, ragged(2, 5))
+        if case.name != "P2SGradLoss" and weight.isfinite().all():
+            assert all(value.isfinite() for value in values), path
+        target.load_state_dict(clean)
+    assert refused > 30
