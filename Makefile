@@ -24,9 +24,9 @@ test-oldest:
 	$(MAKE) test VENV=.venv-oldest REQUIRE='"torch==2.1.*" "numpy<2"'
 
 lint: $(VENV)/.dev
-	$(bin)/black --check pml_memvir benchmarks tests setup.py
-	$(bin)/isort --check pml_memvir benchmarks tests
-	$(bin)/flake8 pml_memvir benchmarks tests
+	$(bin)/black --check pml_memvir benchmarks examples tests setup.py
+	$(bin)/isort --check pml_memvir benchmarks examples tests
+	$(bin)/flake8 pml_memvir benchmarks examples tests
 	$(bin)/mypy
 
 clean:

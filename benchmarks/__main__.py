@@ -115,5 +115,13 @@ def share(classes: tuple[str, ...], repeats: int, device: str) -> None:
     Console().print(share_.table(shares, about))
 
 
+@main.command()
+def precision() -> None:
+    """What a memory of lower precision changes in losses and gradients."""
+    from .precision import run
+
+    Console().print(run())
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

@@ -34,3 +34,25 @@ def test_the_commands_exist(target):
     assert f"make {target}" in README
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def test_the_tests_that_hold_promises_exist():
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    named = re.findall(r"`(?:(test_\w+\.py)(?:::)?)?(test_\w+)?", page)
+    file = ""
+    checked = 0
+    for file_, test in named:
+        file = file_ or file
+        if test:
+            text = (ROOT / "tests" / file).read_text()
+            assert f"def {test}(" in text, (file, test)
+            checked += 1
+    assert checked > 25
+
+
+def test_links_lead_somewhere():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" not in link:
+                assert (page.parent / link).exists(), (page, link)

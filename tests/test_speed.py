@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 from rich.console import Console
 
+from benchmarks import precision
 from benchmarks.__main__ import main
 from benchmarks.speed.arms import Setting, make_loss, oracle_inner
 from benchmarks.speed.run import TWELVE
@@ -64,3 +65,12 @@ def test_floor_operations():
     setting = Setting("NormSoftmax", 45, 10, 128, 98, 512)
     assert setting.floor_operations == 2 * 128 * 98 * 512 * 183
     assert Setting("SoftTripleLoss", 1, 0, 2, 3, 4).floor_operations == 2 * 72 * 7
+
+
+def test_precision_is_measured():
+    setting = Setting("SoftTripleLoss", 2, 0, 6, 5, 8)
+    single, half = (
+        precision.measure(setting, dtype, 8) for dtype in (torch.float32, torch.float16)
+    )
+    for name in ("loss", "embedding_grad", "weight_grad"):
+        assert 0 < getattr(single, name) < getattr(half, name) < 0.1
