@@ -451,15 +451,11 @@ class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecord
 distributed.explain_refusal_of(MemVir)
 
 # Compiled code calls the loss as it is: its steps differ in what they meet.
+_is_compiling: Any = getattr(
+    torch.compiler, "is_compiling", getattr(torch._utils, "is_compiling", None)
+)  # the latter for torch < 2.3
 _disable_dynamo: Any = getattr(torch, "_disable_dynamo")  # does not import it yet
 _outside_the_graph = _disable_dynamo(MemVir._forward)
-
-
-def _is_compiling() -> bool:
-    try:
-        return torch.compiler.is_compiling()
-    except AttributeError:  # torch < 2.3
-        return bool(torch._utils.is_compiling())
 
 
 def _cpu_autocast() -> bool:
