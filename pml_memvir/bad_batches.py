@@ -9,6 +9,7 @@ import torch
 from . import checks
 from .deferred import DeferredAnswers
 from .memory import SnapshotMemory
+from .snapshots import Notes
 
 CHOICES = ("skip", "raise")
 
@@ -39,10 +40,19 @@ class BadBatches:
         call: int,
         embeddings: torch.Tensor,
         class_weights: torch.Tensor,
+        notes: Notes | None,
         in_range: torch.Tensor,
     ) -> None:
-        """Ask about the batch of a call, which may be in the memory already."""
-        finite = is_finite(embeddings, class_weights)
+        """Ask about the batch of a call, which may be in the memory already.
+
+        What counts is what the memory would hold: its dtype may be too small, and so
+        may that of the numbers that are kept with a snapshot.
+        """
+        vectors: tuple[torch.Tensor, ...] = (embeddings, class_weights)
+        if self.memory.dtype is not None:
+            vectors = tuple(vector.to(self.memory.dtype) for vector in vectors)
+        kept = () if notes is None else (notes.own, notes.against, notes.of_others)
+        finite = is_finite(*vectors, *kept)
         self._answers.put(call, in_range.to(finite.device), finite)
 
     def settle(self, needed_up_to: int, num_classes: int) -> None:
@@ -75,8 +85,9 @@ class BadBatches:
 
 def is_finite(*tensors: torch.Tensor) -> torch.Tensor:
     """Whether all numbers are, as a tensor: a device is not waited for."""
-    extremes = [x for t in tensors for x in t.detach().aminmax()]  # NaN passes on
-    return torch.stack([x.to(extremes[0]) for x in extremes]).isfinite().all()
+    some = [tensor.detach() for tensor in tensors if tensor.numel()]
+    extremes = [x for tensor in some for x in tensor.aminmax()]  # NaN passes on
+    return torch.stack([x.double() for x in extremes]).isfinite().all()
 
 
 def refuse_non_finite(

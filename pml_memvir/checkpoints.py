@@ -139,20 +139,16 @@ class Checkpoints(torch.nn.Module):
     def _check_weights(self, state_dict: dict[str, Any], prefix: str) -> None:
         """Raise CheckpointError unless everything but the memory can be loaded."""
         problems = []
-        mine = {f"loss.{k}": v for k, v in self.loss.state_dict().items()}
+        mine = self.state_dict()
+        del mine["_extra_state"]
         for name, tensor in mine.items():
             given = state_dict.get(prefix + name)
             if given is None:
                 if self._is_strict:
                     problems.append(f"{name} is missing")
             elif isinstance(tensor, torch.Tensor):
-                expected, found = tuple(tensor.shape), getattr(given, "shape", None)
-                if found is None or tuple(found) != expected:
-                    found = type(given).__name__ if found is None else tuple(found)
-                    problems.append(f"{name} must have shape {expected}, got {found}")
-                elif given.is_meta or given.is_complex() != tensor.is_complex():
-                    found = "no data" if given.is_meta else given.dtype
-                    problems.append(f"{name} must be {tensor.dtype}, got {found}")
+                difference = _difference(tensor, given)
+                problems += [f"{name} must {difference}"] if difference else []
         known = {prefix + name for name in (*mine, "_extra_state")}
         if self._is_strict:
             extra = f"{prefix}_extra_state"
@@ -194,7 +190,8 @@ class Checkpoints(torch.nn.Module):
             else:
                 classes = int(self._settings()["num_classes"])
                 contents = memory_state.load(state["memory"], self._memory, classes)
-        except (TypeError, ValueError) as error:
+                _check_units(contents, stored_by, classes)
+        except (TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(str(error)) from error
         return _Plan(contents, numbers, stored_by, warning)
 
@@ -238,6 +235,33 @@ _KEYS = (
     "warmup_steps",
     "world_size",
 )
+
+
+def _check_units(
+    contents: memory_state.Contents, stored_by: str | None, num_classes: int
+) -> None:
+    """Raise ValueError unless the numbers kept are those of the algorithm."""
+    if contents.grid is None:
+        return
+    size = contents.grid.size
+    units = {"row_softmax": size.batch_size, "proxy_anchor": num_classes}
+    if stored_by is None or size.units != units.get(stored_by, 0):
+        raise ValueError(
+            f"own and against, of {size.units} units, are not those of {stored_by}"
+        )
+
+
+def _difference(mine: torch.Tensor, given: Any) -> str:
+    """What keeps `given` from being copied to `mine`, or nothing."""
+    if not isinstance(given, torch.Tensor):
+        return f"be a tensor, got {type(given).__name__}"
+    if given.shape != mine.shape:
+        return f"have shape {tuple(mine.shape)}, got {tuple(given.shape)}"
+    if given.is_complex() != mine.is_complex():
+        return f"be {mine.dtype}, got {given.dtype}"
+    if given.is_meta or given.layout != mine.layout:
+        return f"have data in {mine.layout}, got {given.device}, {given.layout}"
+    return ""
 
 
 def _is_of_plain_loss(

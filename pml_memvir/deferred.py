@@ -44,7 +44,7 @@ class DeferredAnswers:
         host = torch.empty_like(together, device="cpu", pin_memory=True)
         host.copy_(together, non_blocking=True)
         done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        done.record()
+        done.record(torch.cuda.current_stream(together.device))
         self._pending.append(_Pending(step, host, done))
 
     def take(self, needed_up_to: int) -> Iterator[tuple[int, tuple[bool, ...]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,37 +19,83 @@ def rank_and_world_size() -> tuple[int, int]:
     return 0, 1
 
 
-def gather_batch(
-    embeddings: torch.Tensor, labels: torch.Tensor, indices_tuple: Any
+@dataclass
+class Batch:
+    """One rank's batch, or the error for which it must not be used.
+
+    Attributes:
+        embeddings: (B_r, D).
+        labels: (B_r,), integers.
+        indices_tuple: of PML's DistributedMinerWrapper, which has the rank's own batch
+            first; the same on all ranks but for that. Or None.
+        error: what is wrong with these.
+    """
+
+    embeddings: torch.Tensor
+    labels: torch.Tensor
+    indices_tuple: Any
+    error: Exception | None = None
+
+
+def gather(
+    batch: Batch, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
     """The batches of all ranks, one after another, in the order of ranks.
 
-    Batches may differ in size. The host waits for their sizes. In backward, gradients
-    of all ranks are summed, so that DistributedDataParallel's mean over ranks gives
-    those of one process on the whole batch.
+    They may differ in size. The host waits for their sizes. In backward, gradients of
+    all ranks are summed, so that DistributedDataParallel's mean over ranks gives those
+    of one process on the whole batch.
 
     Args:
-        embeddings: (B_r, D), this rank's.
-        labels: (B_r,), int64.
-        indices_tuple: of PML's DistributedMinerWrapper, which has the rank's own batch
-            first; the same on all ranks but for that. Or None.
+        batch: this rank's.
+        device: where ranks talk to each other.
 
     Returns:
         embeddings (B, D), labels (B,) and indices_tuple of the whole batch.
+
+    Raises:
+        RuntimeError: another rank has an error. (A rank that raised alone would leave
+            the others waiting, or be a step behind them.)
     """
     rank, world_size = rank_and_world_size()
     if world_size == 1:
-        return embeddings, labels, indices_tuple
-    mine = torch.tensor([len(labels)], device=embeddings.device)
-    sizes = [int(size) for size in _all_gather(mine, [1] * world_size)]
-    start, size, total = sum(sizes[:rank]), sizes[rank], sum(sizes)
+        if batch.error is not None:
+            raise batch.error
+        return batch.embeddings, batch.labels, batch.indices_tuple
+    sizes, needs_gradient = _agree(batch, device, world_size)
+    embeddings, labels = batch.embeddings, batch.labels.to(device, torch.long)
+    if needs_gradient and not embeddings.requires_grad:
+        # All ranks must take part in backward; an empty batch may not seem to.
+        embeddings = embeddings.detach().requires_grad_()
+    indices_tuple = batch.indices_tuple
     if indices_tuple is not None:
-        everyone = torch.arange(total, device=embeddings.device)
-        others = (everyone[:start], everyone[start + size :])
-        order = torch.cat([everyone[start : start + size], *others])
-        indices_tuple = tuple(order[i.to(order.device)] for i in indices_tuple)
-    gathered: torch.Tensor = _GatherRows.apply(embeddings, sizes, rank)
-    return gathered, _all_gather(labels, sizes), indices_tuple
+        everyone = torch.arange(sum(sizes), device=device)
+        start, end = sum(sizes[:rank]), sum(sizes[: rank + 1])
+        order = torch.cat([everyone[start:end], everyone[:start], everyone[end:]])
+        indices_tuple = tuple(order[i.to(device)] for i in indices_tuple)
+    # Not every backend knows bfloat16; float32 holds it exactly.
+    dtype = embeddings.dtype
+    wire = torch.float32 if dtype == torch.bfloat16 else dtype
+    gathered: torch.Tensor = _GatherRows.apply(embeddings.to(wire), sizes, rank)
+    return gathered.to(dtype), _all_gather(labels, sizes), indices_tuple
+
+
+def _agree(
+    batch: Batch, device: torch.device, world_size: int
+) -> tuple[list[int], bool]:
+    """Sizes of all batches, and whether any wants a gradient; or an error on all."""
+    has_error = batch.error is not None
+    mine = [0, 0, 1] if has_error else [len(batch.labels), 0, 0]
+    mine[1] = int(not has_error and batch.embeddings.requires_grad)
+    facts = _all_gather(torch.tensor([mine], device=device), [1] * world_size)
+    sizes, needs_gradient, errors = facts.t().tolist()
+    if batch.error is not None:
+        raise batch.error
+    if any(errors):
+        raise RuntimeError(
+            f"rank {errors.index(1)} refused its batch: all ranks leave out this step"
+        )
+    return sizes, any(needs_gradient)
 
 
 class _GatherRows(torch.autograd.Function):

@@ -40,15 +40,17 @@ class SnapshotMemory:
         self.schedule = schedule
         self.dtype = dtype
         self.device = device
+        self.grid: Grid | None = None
+        self.batch_sizes: torch.Tensor  # (rows, columns); 0: an empty cell
+        self.keys: list[Key]  # a row each
+        self._ahead: CopiedAhead | None = None
         self.reset()
 
     def reset(self) -> None:
         """Empty every cell and free the storage."""
         shape = (self.schedule.num_rows, self.schedule.num_columns)
-        self.batch_sizes = torch.zeros(shape, dtype=torch.long)  # 0: an empty cell
-        self.keys: list[Key] = [()] * shape[0]
-        self.grid: Grid | None = None
-        self._ahead: CopiedAhead | None = None
+        empty = torch.zeros(shape, dtype=torch.long, device="cpu")
+        self.replace(None, empty, [()] * shape[0])
 
     @property
     def nbytes(self) -> int:
@@ -128,6 +130,7 @@ class SnapshotMemory:
         """
         row, column = self.schedule.cell(slot)
         grid = self._make_room(class_weights, len(labels), notes)
+        self.batch_sizes[row, column] = 0  # until all of it is there
         self._write(grid.class_weights[row, column], class_weights)
         self._write(grid.embeddings[row, column], embeddings)
         _fill(grid.labels[row, column], labels)
@@ -163,6 +166,8 @@ class SnapshotMemory:
         self, grid: Grid | None, batch_sizes: torch.Tensor, keys: list[Key]
     ) -> None:
         """Take over other contents, which fit."""
+        if self._ahead is not None:
+            self._ahead.finish()
         self.grid, self.batch_sizes, self.keys = grid, batch_sizes, keys
         self._ahead = None
 

@@ -16,12 +16,13 @@ from .bad_batches import BadBatches
 from .checkpoints import Checkpoints
 from .inner_attributes import InnerLossAttributes
 from .memory import SnapshotMemory
-from .schedule import Schedule
+from .settings import Settings
 from .snapshots import Snapshots
-from .storage import Size
 
 
-class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecords):
+class MemVir(
+    InnerLossAttributes, Settings, Checkpoints, BaseLossWrapper, ModuleWithRecords
+):
     """Memory-based virtual classes around a softmax or proxy loss.
 
     Every training step leaves a snapshot: its embeddings, its labels and the class
@@ -160,21 +161,22 @@ class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecord
     ) -> Any:
         distributed.refuse_sharing(self)
         self.reset_stats()
-        if labels is None or ref_emb is not None:
+        is_step = self.training and torch.is_grad_enabled()
+        self._settle(self._calls - self._schedule.calls_until_met)
+        if self._gather and is_step:
+            embeddings, labels, indices_tuple = self._gathered(
+                embeddings, labels, indices_tuple, ref_emb
+            )
+        elif labels is None or ref_emb is not None:
             return self._not_applicable(
                 embeddings, labels, indices_tuple, ref_emb, ref_labels
             )
-        is_step = self.training and torch.is_grad_enabled()
-        self._settle(self._calls - self._schedule.calls_until_met)
         size = self._layout.embedding_size(self.loss)
-        gathers = self._gather and is_step
-        checks.check_batch(embeddings, labels, size, may_be_empty=gathers)
-        labels = labels.to(embeddings.device, torch.long)
-        if gathers:
-            embeddings, labels, indices_tuple = distributed.gather_batch(
-                embeddings, labels, indices_tuple
-            )
+        checks.check_batch(embeddings, labels, size)
         in_range = self._check_labels(labels, may_defer=is_step)
+        labels = labels.to(embeddings.device, torch.long)
+        if labels.device.type == "cuda":  # where one out of range would be fatal
+            labels = labels.clamp(0, self._layout.num_classes(self.loss) - 1)
         embeddings = self._spare_class_weights(embeddings)
         if not is_step:
             return self.loss(embeddings, labels, indices_tuple)
@@ -187,6 +189,8 @@ class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecord
         if self.step < self.warmup_steps and not columns_met:
             value = self.loss(embeddings, labels, indices_tuple)
             self._leave_hole()
+            rows = self._layout.rows(self.loss)
+            self._bad_batches.ask(self._calls, embeddings, rows, None, in_range)
         else:
             checks.check_reducer(self.loss)
             self._memory.to(embeddings.device)
@@ -196,46 +200,11 @@ class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecord
             self._remember(outcome, labels, in_range)
             self._stored_by = algorithm.name
             value = outcome.value
+        self._settle(self._calls - self._schedule.calls_until_met)
         self._num_virtual_steps = len(columns_met)
         self._calls += 1
-        self._settle(self._calls - 1 - self._schedule.calls_until_met)
         self._memory.fetch_ahead(self._schedule.slot(self._calls))
         return value
-
-    @property
-    def step(self) -> int:
-        """t, training steps so far."""
-        return self._schedule.step(self._calls)
-
-    @property
-    def num_steps(self) -> int:
-        """N. Fixed, as the memory is laid out for it."""
-        return self._schedule.num_steps
-
-    @property
-    def step_gap(self) -> int:
-        """M. Fixed, as the memory is laid out for it."""
-        return self._schedule.step_gap
-
-    @property
-    def accumulation_steps(self) -> int:
-        """Forward calls that make a step. Fixed."""
-        return self._schedule.accumulation_steps
-
-    @property
-    def snapshot_every(self) -> int:
-        """Steps of which one leaves a snapshot. Fixed."""
-        return self._schedule.snapshot_every
-
-    @property
-    def warmup_steps(self) -> int:
-        """U. Can be set at any time; the step counter goes on, and what is in the
-        memory by then is still met until it is too old."""
-        return self._warmup_steps
-
-    @warmup_steps.setter
-    def warmup_steps(self, value: int) -> None:
-        self._warmup_steps = checks.integer("warmup_steps", value, least=0)
 
     @property
     def num_virtual_steps(self) -> int:
@@ -265,63 +234,9 @@ class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecord
         """Bytes that the memory occupies now."""
         return self._memory.nbytes
 
-    @staticmethod
-    def estimate_nbytes(
-        num_steps: int,
-        step_gap: int,
-        num_classes: int,
-        embedding_size: int,
-        batch_size: int,
-        memory_dtype: torch.dtype = torch.float32,
-        *,
-        centers_per_class: int = 1,
-        accumulation_steps: int = 1,
-        snapshot_every: int = 1,
-        algorithm: str = "row_softmax",
-    ) -> int:
-        """Bytes that the memory will occupy, what is cached in it included.
-
-        Args:
-            num_steps: N.
-            step_gap: M.
-            num_classes: C.
-            embedding_size: D.
-            batch_size: B of the largest forward call; of all ranks, if gathered.
-            memory_dtype: of embeddings and class weights. Cached numbers are float32,
-                or float64 with it.
-            centers_per_class: K.
-            accumulation_steps: as for MemVir.
-            snapshot_every: as for MemVir.
-            algorithm: what `algorithm_used` says: "row_softmax", "proxy_anchor" or
-                "concatenation".
-        """
-        schedule = checks.schedule(
-            num_steps, step_gap, accumulation_steps, snapshot_every
-        )
-        sizes = {
-            "num_classes": num_classes,
-            "centers_per_class": centers_per_class,
-            "embedding_size": embedding_size,
-            "batch_size": batch_size,
-        }
-        for name, value in sizes.items():
-            checks.integer(name, value, least=1)
-        kind = checks.one_of("algorithm", algorithm, algorithms.KINDS)
-        units = {"row_softmax": batch_size, "proxy_anchor": num_classes}.get(kind, 0)
-        dtype = checks.memory_dtype(memory_dtype) or torch.float32
-        return Size(
-            schedule.num_rows,
-            schedule.num_columns,
-            num_classes * centers_per_class,
-            embedding_size,
-            batch_size,
-            units,
-            dtype,
-            torch.promote_types(dtype, torch.float32),
-        ).nbytes
-
     def reset_memory(self) -> None:
         """Empty the memory; the step counter goes on, so there is no second warm-up."""
+        self._settle()
         self._memory.reset()
         self._bad_batches.reset()
         self._num_virtual_steps = 0
@@ -353,10 +268,6 @@ class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecord
     def _layout(self) -> c_w.ClassWeightLayout:
         return c_w.layout_of(self.loss)
 
-    @property
-    def _schedule(self) -> Schedule:
-        return self._memory.schedule
-
     def _settings(self) -> dict[str, Any]:
         """What a checkpoint's memory depends on."""
         return {
@@ -377,8 +288,24 @@ class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecord
         given = () if all(x is None for x in ref) else ref
         value = self.loss(embeddings, labels, indices_tuple, *given)
         if self.training and torch.is_grad_enabled():
-            raise ValueError("MemVir needs labels and does not support ref_emb")
+            raise ValueError(_NOT_APPLICABLE)
         return value
+
+    def _gathered(
+        self, embeddings: torch.Tensor, labels: Any, indices_tuple: Any, ref_emb: Any
+    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """The batches of all ranks. An error of one rank is an error of all."""
+        error: Exception | None = None
+        try:
+            if labels is None or ref_emb is not None:
+                raise ValueError(_NOT_APPLICABLE)
+            size = self._layout.embedding_size(self.loss)
+            checks.check_batch(embeddings, labels, size, may_be_empty=True)
+            embeddings = self._spare_class_weights(embeddings)
+        except (TypeError, ValueError) as error_:
+            error = error_
+        batch = distributed.Batch(embeddings, labels, indices_tuple, error)
+        return distributed.gather(batch, self._layout.get(self.loss).device)
 
     def _check_labels(self, labels: torch.Tensor, may_defer: bool) -> torch.Tensor:
         """Raise for labels out of range; where they lie on a GPU, a step later.
@@ -432,7 +359,9 @@ class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecord
             self._memory.remember(
                 slot, class_weights, embeddings, labels, outcome.notes
             )
-        self._bad_batches.ask(self._calls, embeddings, class_weights, in_range)
+        self._bad_batches.ask(
+            self._calls, embeddings, class_weights, outcome.notes, in_range
+        )
 
     def _leave_hole(self) -> None:
         if self._schedule.stores(self._calls):
@@ -447,6 +376,8 @@ class MemVir(InnerLossAttributes, Checkpoints, BaseLossWrapper, ModuleWithRecord
         self._settle()  # what is on its way can be neither copied nor saved
         return self.__dict__.copy()
 
+
+_NOT_APPLICABLE = "MemVir needs labels and does not support ref_emb"
 
 distributed.explain_refusal_of(MemVir)
 

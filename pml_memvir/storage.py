@@ -58,14 +58,19 @@ class Grid:
             MemoryError: there is not enough; it says how much is needed.
         """
         cells = (size.rows, size.columns)
-        exact = torch.zeros(0, dtype=size.exact, device=device)
+        exact = torch.empty(0, dtype=size.exact, device=device)
+        vectors: dict[str, Any] = {
+            "dtype": size.dtype,
+            "device": storage,
+            "pin_memory": _is_to_be_pinned(device, storage),
+        }
         try:
-            return cls(
-                _vectors((*cells, size.classes, size.embedding_size), size, storage),
-                _vectors((*cells, size.batch_size, size.embedding_size), size, storage),
-                torch.zeros((*cells, size.batch_size), dtype=torch.long, device=device),
-                exact.new_zeros((*cells, size.units)),
-                exact.new_zeros((*cells, size.units, size.columns)),
+            grid = cls(
+                torch.empty((*cells, size.classes, size.embedding_size), **vectors),
+                torch.empty((*cells, size.batch_size, size.embedding_size), **vectors),
+                torch.empty((*cells, size.batch_size), dtype=torch.long, device=device),
+                exact.new_empty((*cells, size.units)),
+                exact.new_empty((*cells, size.units, size.columns)),
             )
         except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one
             if "memory" not in str(error).lower():
@@ -76,6 +81,9 @@ class Grid:
                 "snapshot_every, fewer num_steps or a smaller step_gap; "
                 'memory_device="cpu" takes it off a GPU'
             ) from error
+        for tensor in grid.tensors().values():
+            tensor.zero_()
+        return grid
 
     @staticmethod
     def names() -> list[str]:
@@ -104,6 +112,9 @@ class Grid:
             self.size == size
             and self.labels.device == device
             and self.class_weights.device == storage
+            and (
+                not _is_to_be_pinned(device, storage) or self.class_weights.is_pinned()
+            )
         )
 
     def copied_to(
@@ -117,10 +128,9 @@ class Grid:
         return new
 
 
-def _vectors(shape: tuple[int, ...], size: Size, storage: torch.device) -> torch.Tensor:
-    """In host memory that a GPU copies from without a detour, if there is a GPU."""
-    pinned = storage.type == "cpu" and torch.cuda.is_available()
-    return torch.zeros(shape, dtype=size.dtype, device=storage, pin_memory=pinned)
+def _is_to_be_pinned(device: torch.device, storage: torch.device) -> bool:
+    """Host memory from which a GPU copies without a detour."""
+    return storage.type == "cpu" and device.type == "cuda"
 
 
 class CopiedAhead:
@@ -149,7 +159,8 @@ class CopiedAhead:
         self._behind_the_device()
         with torch.cuda.stream(self.stream):
             for name, source in sources.items():
-                self._copies[name].copy_(source, non_blocking=True)
+                self._copies[name].copy_(source, non_blocking=self.stream is not None)
+                self._in_use_by_stream(self._copies[name])
         self._row = row
 
     def take(
@@ -164,20 +175,28 @@ class CopiedAhead:
         return self._copies
 
     def write(self, target: torch.Tensor, values: torch.Tensor) -> None:
-        """Copy values from the device to a cell's beginning, and zeros behind them."""
+        """Copy values from the device to a cell's beginning, and zeros behind them.
+
+        The values may be a view of a parameter, which the optimiser is about to change:
+        the device makes a copy first.
+        """
         self._row = None
+        whole = values.new_zeros(target.shape, dtype=target.dtype)
+        whole[: len(values)] = values
         self._behind_the_device()
         with torch.cuda.stream(self.stream):
-            whole = values.new_zeros(target.shape, dtype=target.dtype)
-            whole[: len(values)] = values
-            target.copy_(whole, non_blocking=True)
-        if self.stream is not None:
-            values.record_stream(self.stream)
+            target.copy_(whole, non_blocking=self.stream is not None)
+        self._in_use_by_stream(whole)
 
     def finish(self) -> None:
         """Wait until host memory holds what has been written."""
         if self.stream is not None:
             self.stream.synchronize()
+
+    def _in_use_by_stream(self, tensor: torch.Tensor) -> None:
+        """Its storage is not to be used anew before the stream has done with it."""
+        if self.stream is not None:
+            tensor.record_stream(self.stream)
 
     def _behind_the_device(self) -> None:
         if self.stream is not None:

@@ -10,12 +10,15 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from .checks import integer
 
 
-def epochs_to_steps(num_epochs: int, source: Any) -> int:
+def epochs_to_steps(
+    num_epochs: int, source: Any, *, accumulation_steps: int = 1
+) -> int:
     """Training steps in `num_epochs` epochs.
 
-    The naive equivalent is `num_epochs * len(dataloader)`. PML's trainers build their
-    loader themselves and drop the last partial batch: give the trainer, and its own
-    count is used. MemVir has to exist before the trainer, so set it afterwards:
+    The naive equivalent is `num_epochs * len(dataloader) // accumulation_steps`. PML's
+    trainers build their loader themselves and drop the last partial batch: give the
+    trainer, and its own count is used. MemVir has to exist before the trainer, so set
+    it afterwards:
 
         loss = MemVir(inner_loss, num_steps=20, step_gap=25)
         trainer = MetricLossOnly(..., loss_funcs={"metric_loss": loss}, ...)
@@ -24,16 +27,18 @@ def epochs_to_steps(num_epochs: int, source: Any) -> int:
     Args:
         num_epochs: number of epochs, >= 0.
         source: a PML trainer, or anything whose `len` is its batches an epoch.
+        accumulation_steps: batches that make a step, as for MemVir.
 
     Raises:
         TypeError: `source` is neither, or `num_epochs` is no integer.
-        ValueError: `num_epochs` is negative.
+        ValueError: `num_epochs` is negative, or `accumulation_steps` not positive.
     """
     num_epochs = integer("num_epochs", num_epochs, least=0)
+    a_step = integer("accumulation_steps", accumulation_steps, least=1)
     if isinstance(source, BaseTrainer):
-        return num_epochs * _iterations_per_epoch(source)
+        return num_epochs * _iterations_per_epoch(source) // a_step
     try:
-        return num_epochs * len(source)
+        return num_epochs * len(source) // a_step
     except TypeError as error:
         raise TypeError(
             "source must be a PML trainer or a data loader with a length, "

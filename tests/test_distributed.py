@@ -99,6 +99,16 @@ def test_ranks_together_are_one_process(results, name):
                     assert error <= tolerance, where
 
 
+def test_what_one_rank_refuses_all_refuse(results):
+    for rank, steps in enumerate(results):
+        *messages, out_of_range, empty, step = steps["refused"]
+        assert step == "step 6"
+        assert "labels must be 0 to 4" in out_of_range
+        assert "got an empty batch" in empty
+        other = [message.startswith("rank 1 refused its") for message in messages]
+        assert other == [rank != 1] * 4, messages
+
+
 def test_each_rank_resumes_from_its_own_file(results):
     for steps in results:
         states = steps["states"]

@@ -138,6 +138,43 @@ def test_a_truncated_file_loads_nowhere(tmp_path):
         assert_untouched(memvir, before)
 
 
+def test_a_wrapper_with_state_of_its_own():
+    memvir, other = trained(), trained(3)
+    for module in (memvir, other):
+        module.extra = torch.nn.Linear(2, 2)
+    other.load_state_dict(memvir.state_dict())
+    assert torch.equal(other.extra.weight, memvir.extra.weight) and other.step == 7
+
+
+@pytest.mark.parametrize(
+    "weight, message",
+    [
+        (torch.zeros(6, 5).to_sparse(), "must have data in torch.strided, got cpu"),
+        (torch.zeros(6, 5).numpy(), "must be a tensor, got ndarray"),
+        (torch.zeros(6, 5, device="meta"), "must have data"),
+        (torch.zeros(6, 5) * 1j, "must be torch.float64, got torch.complex64"),
+    ],
+)
+def test_weights_that_cannot_be_copied(weight, message):
+    memvir = trained()
+    before = frozen(memvir)
+    with pytest.raises(CheckpointError, match=message):
+        memvir.load_state_dict({**trained(9).state_dict(), "loss.W": weight})
+    assert_untouched(memvir, before)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_numbers_of_another_algorithm_are_refused(change):
+    state = copy.deepcopy(trained().state_dict())
+    memory = state["_extra_state"]["memory"]
+    for name, dim in (("own", 2), ("against", 2)):
+        length = memory[name].shape[dim]
+        index = torch.arange(length + change) % length
+        memory[name] = memory[name].index_select(dim, index)
+    with pytest.raises(CheckpointError, match="units, are not those of row_softmax"):
+        trained().load_state_dict(state)
+
+
 # ---------------------------------------------------------------------- without memory
 
 

@@ -5,9 +5,12 @@ import pickle
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
-from pml_memvir import MemVir
+from pml_memvir import MemVir, losses
 from pml_memvir.memory import SnapshotMemory
+from pml_memvir.storage import CopiedAhead
 
 from .catalog import BY_NAME, CASES, NUM_CLASSES, norm_softmax, ragged, train
 from .reference import NaiveMemVir
@@ -37,8 +40,6 @@ def test_rows_that_are_copied_ahead(case, step_gap, algorithm, always_copied):
 
 
 def test_only_what_is_needed_next_is_copied(always_copied, monkeypatch):
-    from pml_memvir.storage import CopiedAhead
-
     rows = []
     fetch = CopiedAhead.fetch
 
@@ -120,3 +121,45 @@ def test_a_short_batch_after_a_bad_one_finds_no_trace_of_it():
         if expected.loss.isfinite():
             assert abs(value - expected.loss) < 1e-12
             assert (case.rows(weight.grad) - expected.weight_grad).norm() < 1e-12
+
+
+def test_a_dtype_that_is_too_small_makes_holes():
+    """Embeddings of 10^5 are infinite in float16; the loss of that step is not."""
+    torch.manual_seed(0)
+    loss = losses.Softmax(5, 6)
+    memvir = MemVir(loss, 2, 0, memory_dtype=torch.float16)
+    x, y = ragged(0, 1)[0]
+    x = x.float()
+    with pytest.warns(UserWarning, match="Step 1 has NaN or infinity"):
+        values = [memvir(f * x, y) for f in (1, 1e5, 1, 1)]
+    assert all(value.isfinite() for value in values)
+    assert memvir.num_non_finite == 1 and memvir.virtual_classes().steps == (2, 3)
+    memvir.load_state_dict(memvir.state_dict())
+
+
+class StoragesUsed(TorchDispatchMode):
+    """Notes the storages of all arguments of all operations within it."""
+
+    def __init__(self):
+        super().__init__()
+        self.used = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        for x in tree_flatten((args, kwargs))[0]:
+            if isinstance(x, torch.Tensor):
+                self.used.add(x.untyped_storage().data_ptr())
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_stream_reads_nothing_that_others_may_change(always_copied, monkeypatch):
+    """It may be late: the optimiser may have moved the class weights by then."""
+    stream = StoragesUsed()
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: stream)
+    memvir = MemVir(losses.Softmax(5, 6), 2, 5, memory_device="cpu")
+    x, y = ragged(0, 1)[0]
+    embeddings = x.float()
+    memvir(embeddings, y)
+    grid = memvir._memory.grid
+    assert grid.class_weights.untyped_storage().data_ptr() in stream.used
+    for tensor in (memvir.W, embeddings):
+        assert tensor.untyped_storage().data_ptr() not in stream.used

@@ -159,12 +159,42 @@ def states_of_ranks(folder: Path) -> dict[str, Any]:
     return result
 
 
+def one_rank_refuses() -> list[str]:
+    """Rank 1's batch is wrong in different ways: all raise, none is a step ahead."""
+    rank = dist.get_rank()
+    memvir = MemVir(make_loss({"case": "NormSoftmax"}), NUM_STEPS, 0, gather=True)
+    x, y = torch.randn(3, EMBEDDING_SIZE).double(), torch.arange(3)
+    wrong: list[tuple[Any, Any]] = [
+        (x, y.float()),
+        (x[:, :-1], y),
+        (x, None),
+        ("text", y),
+        (x, y + NUM_CLASSES),
+    ]
+    messages = []
+    for bad in wrong:
+        try:
+            memvir(*(bad if rank == 1 else (x, y)))
+        except (RuntimeError, TypeError, ValueError) as error:
+            messages.append(str(error))
+        memvir(x.clone().requires_grad_(), y).backward()
+    try:
+        memvir(x[:0], y[:0])
+    except ValueError as error:
+        messages.append(str(error))
+    # A rank without a batch, and without anything that needs a gradient.
+    x = x[:0] if rank == 1 else x.requires_grad_()
+    memvir(x, y[: len(x)]).backward()
+    return [*messages, f"step {memvir.step}"]
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     results: dict[str, Any] = {}
     for name, scenario in scenarios().items():
         results[name] = run(scenario)
+    results["refused"] = one_rank_refuses()
     results["states"] = states_of_ranks(folder)
     torch.save(results, folder / f"rank_{dist.get_rank()}.pth")
     dist.destroy_process_group()
