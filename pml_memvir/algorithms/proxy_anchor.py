@@ -26,7 +26,7 @@ from .eager import Eager, chunk_steps
 
 # From positive and negative terms of all proxies, actual ones first, and the number of
 # proxies with positives, to the reduced loss.
-Reduce = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+Reduce = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class _Step:
     ) -> None:
         self.X, self.W, self.p = rows, proxies, problem
         self.exact = torch.promote_types(rows.dtype, torch.float32)
-        self.same = torch.nn.functional.one_hot(problem.labels, len(proxies)).bool()
+        classes = torch.arange(len(proxies), device=rows.device)
+        self.same = problem.labels.unsqueeze(1) == classes
         self.penalty = problem.penalty.to(self.exact).unsqueeze(1)
         row = problem.row
         self.filled = torch.tensor(row.filled, dtype=torch.long, device=rows.device)
@@ -188,12 +189,15 @@ class _Step:
         return products.mul_(self.p.alpha).add_(self.p.alpha * self.p.margin)
 
     def _reduce(self, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
-        row = self.p.row
-        with_positives = int(self.same.any(dim=0).sum())
-        for column in row.filled:
-            size = row.batch_sizes[column]
-            with_positives += len(torch.unique(row.labels[column, :size]))
-        return self.p.reduce(positive, negative, with_positives)
+        return self.p.reduce(positive, negative, self.with_positives())
+
+    def with_positives(self) -> torch.Tensor:
+        """How many proxies have positives. A tensor: a device is not waited for."""
+        row, C = self.p.row, len(self.W)
+        columns = torch.arange(len(row.batch_sizes), device=row.labels.device)
+        classes = (row.labels + C * columns.unsqueeze(1)).flatten()[row.real]
+        virtual = classes.new_zeros(len(columns) * C).index_fill_(0, classes.long(), 1)
+        return self.same.any(dim=0).sum() + virtual.sum()
 
     def _gradient_of_reduce(
         self, positive: torch.Tensor, negative: torch.Tensor

@@ -93,21 +93,27 @@ class ProxyAnchor:
         """PML's reducers for the two terms."""
 
         def reduce(
-            positive: torch.Tensor, negative: torch.Tensor, with_positives: int
+            positive: torch.Tensor,
+            negative: torch.Tensor,
+            with_positives: torch.Tensor,
         ) -> Any:
-            terms = {
+            terms: dict[str, tuple[torch.Tensor, Any]] = {
                 "pos": (positive, with_positives),
                 "neg": (negative, len(negative)),
             }
             total: Any = 0
             for name, (losses, divisor) in terms.items():
+                reducer = _of_term(self.loss.reducer, name)
+                if type(reducer) is reducers.DivisorReducer:
+                    # The same, without asking the device whether the divisor is 0.
+                    total = total + losses.sum() / divisor
+                    continue
                 info = {
                     "losses": losses,
                     "indices": torch.arange(len(losses), device=losses.device),
                     "reduction_type": "element",
                     "divisor": divisor,
                 }
-                reducer = _of_term(self.loss.reducer, name)
                 total = total + reducer({f"{name}_loss": info}, embeddings, labels)
             return total
 
