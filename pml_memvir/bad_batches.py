@@ -86,6 +86,8 @@ class BadBatches:
 def is_finite(*tensors: torch.Tensor) -> torch.Tensor:
     """Whether all numbers are, as a tensor: a device is not waited for."""
     some = [tensor.detach() for tensor in tensors if tensor.numel()]
+    # Not every PyTorch has aminmax in float16.
+    some = [t.float() if t.dtype == torch.float16 else t for t in some]
     extremes = [x for tensor in some for x in tensor.aminmax()]  # NaN passes on
     return torch.stack([x.double() for x in extremes]).isfinite().all()
 
