@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import torch
@@ -89,7 +90,8 @@ def is_finite(*tensors: torch.Tensor) -> torch.Tensor:
     # Not every PyTorch has aminmax in float16.
     some = [t.float() if t.dtype == torch.float16 else t for t in some]
     extremes = [x for tensor in some for x in tensor.aminmax()]  # NaN passes on
-    return torch.stack([x.double() for x in extremes]).isfinite().all()
+    dtype = functools.reduce(torch.promote_types, (x.dtype for x in extremes))
+    return torch.stack([x.to(dtype) for x in extremes]).isfinite().all()
 
 
 def refuse_non_finite(

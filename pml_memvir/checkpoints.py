@@ -112,20 +112,19 @@ class Checkpoints(torch.nn.Module):
         `state_dict` is PyTorch's own copy: what is moved in it, the inner loss finds.
         """
         if any(key.startswith(prefix) for key in state_dict):
-            key = f"{prefix}_extra_state"
             names = list(self.loss.state_dict())
-            if _is_of_plain_loss(state_dict, prefix, names):
+            is_plain = _is_of_plain_loss(state_dict, prefix, names)
+            if is_plain:
                 for name in names:
                     state_dict[f"{prefix}loss.{name}"] = state_dict.pop(prefix + name)
-                state_dict[key] = None
-            state = state_dict.get(key)
-            plan = self._plan(state) if state is not None else None
-            self._check_weights(state_dict, prefix)
+            key = f"{prefix}_extra_state"
+            plan = self._plan(state_dict[key]) if key in state_dict else None
+            has_weights = self._check_weights(state_dict, prefix, is_plain)
             state_dict.pop(key, None)
-            if plan is None:
-                self.reset_memory()
-            else:
+            if plan is not None:
                 self._take_over(plan)
+            elif has_weights:  # which are not those of the memory
+                self.reset_memory()
         super()._load_from_state_dict(
             state_dict,
             prefix,
@@ -136,8 +135,10 @@ class Checkpoints(torch.nn.Module):
             error_msgs,
         )
 
-    def _check_weights(self, state_dict: dict[str, Any], prefix: str) -> None:
-        """Raise CheckpointError unless everything but the memory can be loaded."""
+    def _check_weights(
+        self, state_dict: dict[str, Any], prefix: str, is_plain: bool
+    ) -> bool:
+        """Whether there are any to load. CheckpointError if they cannot be loaded."""
         problems = []
         mine = self.state_dict()
         del mine["_extra_state"]
@@ -151,8 +152,7 @@ class Checkpoints(torch.nn.Module):
                 problems += [f"{name} must {difference}"] if difference else []
         known = {prefix + name for name in (*mine, "_extra_state")}
         if self._is_strict:
-            extra = f"{prefix}_extra_state"
-            if extra not in state_dict:
+            if f"{prefix}_extra_state" not in state_dict and not is_plain:
                 problems.append("_extra_state, the memory, is missing")
             problems += [
                 f"{key[len(prefix):]} is unknown"
@@ -165,6 +165,7 @@ class Checkpoints(torch.nn.Module):
                 f"the state does not fit MemVir({loss}): {'; '.join(problems)}. "
                 "Nothing has been loaded"
             )
+        return any(prefix + name in state_dict for name in mine)
 
     def _plan(self, state: Any) -> _Plan:
         try:

@@ -80,6 +80,10 @@ class Settings(torch.nn.Module):
             snapshot_every: as for MemVir.
             algorithm: what `algorithm_used` says: "row_softmax", "proxy_anchor" or
                 "concatenation".
+
+        Raises:
+            ValueError: a number is out of range, or a name not one of these.
+            TypeError: a number is no integer.
         """
         schedule = checks.schedule(
             num_steps, step_gap, accumulation_steps, snapshot_every

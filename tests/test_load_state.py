@@ -120,6 +120,25 @@ def test_not_strict():
     assert_untouched(memvir, before)
 
 
+def test_a_state_of_nothing_is_damage():
+    """None in the place of the memory is no checkpoint of the plain loss."""
+    memvir = trained()
+    before = frozen(memvir)
+    for strict in (True, False):
+        with pytest.raises(CheckpointError, match="of version 1, got None"):
+            memvir.load_state_dict(
+                {**trained(9).state_dict(), "_extra_state": None}, strict=strict
+            )
+        assert_untouched(memvir, before)
+
+
+def test_keys_of_others_leave_everything_alone():
+    memvir = trained()
+    before = frozen(memvir)
+    memvir.load_state_dict({"module.W": torch.zeros(3)}, strict=False)
+    assert_untouched(memvir, before)
+
+
 def test_assign():
     memvir, other = trained(), trained(9)
     memvir.load_state_dict(other.state_dict(), assign=True)
