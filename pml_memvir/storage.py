@@ -150,7 +150,9 @@ class CopiedAhead:
         self._copies: dict[str, torch.Tensor] = {}
 
     def fetch(self, row: int, tensors: dict[str, torch.Tensor]) -> None:
-        """Begin to copy row `row` of the tensors."""
+        """Begin to copy row `row` of the tensors, unless it is there."""
+        if self._row == row:
+            return
         sources = {name: tensor[row] for name, tensor in tensors.items()}
         for name, source in sources.items():
             copy = self._copies.get(name)
@@ -167,11 +169,9 @@ class CopiedAhead:
         self, row: int, tensors: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """Row `row` of the tensors on the device."""
-        if self._row != row:
-            self.fetch(row, tensors)
+        self.fetch(row, tensors)
         if self.stream is not None:
             torch.cuda.current_stream(self.device).wait_stream(self.stream)
-        self._row = None  # what comes next may be written to it
         return self._copies
 
     def write(self, target: torch.Tensor, values: torch.Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from pml_memvir import MemVir, losses
+from pml_memvir import MemVir, losses, memory
 from pml_memvir.memory import SnapshotMemory
 from pml_memvir.storage import CopiedAhead
 
@@ -44,7 +44,8 @@ def test_only_what_is_needed_next_is_copied(always_copied, monkeypatch):
     fetch = CopiedAhead.fetch
 
     def counted(self, row, tensors):
-        rows.append(row)
+        if self._row != row:  # else it is there
+            rows.append(row)
         fetch(self, row, tensors)
 
     monkeypatch.setattr(CopiedAhead, "fetch", counted)
@@ -66,6 +67,44 @@ def test_copies_and_states_of_a_copied_memory(twin, always_copied):
     batches = ragged(1, 8)
     for values in zip(*(train(m, batches) for m in (memvir, other, third))):
         assert values[0] == values[1] == values[2]
+
+
+def test_a_block_is_copied_once(always_copied, monkeypatch):
+    """Its steps meet the same row."""
+    copies = []
+    original = torch.Tensor.copy_
+    memvir = norm_softmax(
+        num_steps=2, step_gap=3, snapshot_every=4, memory_device="cpu"
+    )
+    train(memvir, ragged(0, 16))
+
+    def counted(self, source, non_blocking=False):
+        copies.append(len(self))
+        return original(self, source, non_blocking)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", counted)
+    train(memvir, ragged(1, 4))
+    assert len(copies) == 4  # the snapshot is written, and the row fetched anew
+
+
+def test_a_write_that_fails_leaves_a_hole(monkeypatch):
+    """Not new class weights beside old embeddings."""
+    memvir = norm_softmax(num_steps=2, step_gap=0)
+    train(memvir, ragged(0, 4))
+    fill, calls = memory._fill, []
+
+    def fail_in_the_middle(target, values):
+        calls.append(target)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        fill(target, values)
+
+    monkeypatch.setattr(memory, "_fill", fail_in_the_middle)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(memvir, ragged(1, 1))
+    monkeypatch.undo()
+    assert memvir.step == 4 and memvir.virtual_classes().steps == (3,)
+    assert all(value.isfinite() for value in train(memvir, ragged(2, 4)))
 
 
 def test_a_larger_batch_in_mid_run(always_copied):
