@@ -34,6 +34,44 @@ def curves(histories: dict[str, dict[str, list[float]]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def classes_by_tsne(
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    num_classes: int,
+    path: Path,
+    seed: int = 0,
+) -> None:
+    """Embeddings of the classes with most images, a colour a class.
+
+    Args:
+        embeddings: (R, D).
+        labels: (R,).
+        num_classes: how many classes to show; those there are, if they are fewer.
+        path: the PNG to write.
+    """
+    classes, counts = labels.cpu().unique(return_counts=True)
+    order = counts.argsort(descending=True, stable=True)
+    shown = classes[order[:num_classes]]
+    chosen = torch.isin(labels.cpu(), shown)
+    points = embeddings.cpu()[chosen].float().numpy()
+    names = labels.cpu()[chosen].numpy()
+    perplexity = min(30, (len(points) - 1) / 3)
+    tsne = TSNE(init="pca", perplexity=perplexity, random_state=seed)
+    flat = tsne.fit_transform(points)
+
+    figure = Figure(figsize=(6, 5.5), layout="constrained")
+    axes = figure.subplots()
+    colors = colormaps["turbo"](np.linspace(0.05, 0.95, len(shown)))
+    for k, (label, color) in enumerate(zip(shown.tolist(), colors)):
+        # Neighbouring colours are told apart by their markers.
+        axes.scatter(*flat[names == label].T, 18, [color], marker="os^Dv"[k % 5])
+    title = f"Test embeddings of {len(shown)} classes (t-SNE)"
+    axes.set(xticks=[], yticks=[], title=title)
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, dpi=150, format="png")
+    temporary.replace(path)
+
+
 def snapshots_by_tsne(
     embeddings: torch.Tensor,
     labels: torch.Tensor,

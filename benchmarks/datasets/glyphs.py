@@ -48,6 +48,7 @@ class Glyphs(Dataset):
     """
 
     SPLITS = ("train", "test", "train+test")
+    PUBLISHED: dict[str, tuple[int, int]] = {}  # classes and images of a split
 
     def __init__(
         self,

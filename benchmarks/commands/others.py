@@ -1,0 +1,118 @@
+"""Commands that are not about experiments: demo, glyphs, speed, share, precision."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data/glyphs"),
+    show_default=True,
+    help="Folder of the rendered images.",
+)
+
+
+@click.command()
+@DATA
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A new folder for figures and records.  [default: output/demo/<time>]",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(3),
+    default=8,
+    show_default=True,
+    help="Two of them are MemVir's warm-up, in which it is the plain loss.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+def demo(data: Path, output: Path | None, epochs: int, seed: int) -> None:
+    """Train a small network on Glyphs, without and with MemVir, and compare."""
+    from .. import demo as demo_
+
+    if output is None:
+        output = Path("output/demo") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    if output.exists() and any(output.iterdir()):
+        raise click.BadParameter(f"{output} is not empty", param_hint="--output")
+    output.mkdir(parents=True, exist_ok=True)
+    settings = demo_.Settings(num_epochs=epochs, seed=seed)
+    demo_.run(data, output, settings, Console())
+
+
+@click.command()
+@DATA
+@click.option("--split", type=click.Choice(["train", "test"]), default="train")
+@click.option("--classes", type=click.IntRange(1), default=40, show_default=True)
+@click.argument("png", type=click.Path(path_type=Path, dir_okay=False))
+def glyphs(data: Path, split: str, classes: int, png: Path) -> None:
+    """Write a contact sheet of the Glyphs images to PNG: a row a class."""
+    from ..datasets.glyphs import Glyphs, contact_sheet
+
+    if png.suffix.lower() != ".png":
+        raise click.BadParameter(f"{png} does not end in .png", param_hint="PNG")
+    dataset = Glyphs(data, split)
+    png.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(dataset, classes).save(png)
+    click.echo(f"{len(dataset)} images of {len(set(dataset.labels))} classes: {png}")
+
+
+@click.command()
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("output/speed"),
+    show_default=True,
+    help="Folder for speed.json, speed.md and growth.png.",
+)
+@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to see that it runs.")
+def speed(output: Path, repeats: int, device: str, quick: bool) -> None:
+    """Time MemVir against its inner loss, the naive way and the least possible."""
+    from ..speed.run import run
+
+    run(output, repeats, device, quick, Console())
+
+
+@click.command()
+@click.option(
+    "--classes",
+    type=click.Choice(["98", "11318"]),
+    multiple=True,
+    default=["98"],
+    show_default=True,
+    help="98 as in CARS196; 11318 as in SOP, with a bfloat16 memory of 6.5 GB.",
+)
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+def share(classes: tuple[str, ...], repeats: int, device: str) -> None:
+    """How much of a ResNet-50's training step MemVir takes, at 128 images of 224."""
+    import torch
+
+    from ..speed import measure
+    from ..speed import share as share_
+
+    shares = []
+    for name in classes:
+        setting = share_.SOP if name == "11318" else share_.CARS196
+        dtype = torch.bfloat16 if name == "11318" else None
+        network = share_.resnet50(setting.D)
+        shares.append(
+            share_.measure_share(setting, network, 224, repeats, device, dtype)
+        )
+    about = ", ".join(f"{k}: {v}" for k, v in measure.machine().items())
+    Console().print(share_.table(shares, about))
+
+
+@click.command()
+def precision() -> None:
+    """What a memory of lower precision changes in losses and gradients."""
+    from ..precision import run
+
+    Console().print(run())

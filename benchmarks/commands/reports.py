@@ -1,0 +1,55 @@
+"""report: tables and figures of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from . import options
+
+
+@click.command()
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+)
+@click.option(
+    "--output",
+    type=options.FOLDER,
+    help='Where to write.  [default: "report" in the folder that all are in]',
+)
+@click.option(
+    "--selection",
+    "selections",
+    multiple=True,
+    type=click.Choice(["last", "best_on_validation", "best_on_test"]),
+    help="Which epoch counts; can be given several times.  [default: all there are]",
+)
+@click.option("--metric", "metrics", multiple=True, help="Such as precision_at_1.")
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    metavar="ARM=OTHER",
+    help="Compare one experiment with another than its config says.",
+)
+@options.plain_errors
+def report(
+    folders: tuple[Path, ...],
+    output: Path | None,
+    selections: tuple[str, ...],
+    metrics: tuple[str, ...],
+    baselines: tuple[str, ...],
+) -> None:
+    """Tables and learning curves of all runs in FOLDERS, beside the published ones."""
+    from ..report import ReportError, parse_baselines, run
+
+    try:
+        given = parse_baselines(baselines)
+        run(list(folders), output, Console(), selections, metrics, given)
+    except ReportError as error:
+        raise click.ClickException(str(error)) from error

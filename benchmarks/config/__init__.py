@@ -1,0 +1,16 @@
+"""Configs: written as powerful-benchmarker's YAML, checked before anything runs."""
+
+from .errors import ConfigError
+from .loading import differences, load, load_saved, load_values, preset_names, save
+from .schema import Config
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "differences",
+    "load",
+    "load_saved",
+    "load_values",
+    "preset_names",
+    "save",
+]

@@ -1,0 +1,25 @@
+"""The error of everything that is wrong with a config, and its hint."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConfigError(ValueError):
+    """Something in a config that cannot be meant; says where, and the way out."""
+
+
+def suggest(word: str, known: Iterable[object]) -> str:
+    """The end of a message: the nearest known words, or all if there are few."""
+    words = sorted(map(str, known))
+    near = difflib.get_close_matches(word, words, n=3, cutoff=0.6)
+    if not near:  # a difference in case is one letter to a reader
+        folded = {w.casefold(): w for w in words}
+        found = difflib.get_close_matches(word.casefold(), folded, n=3, cutoff=0.6)
+        near = [folded[f] for f in found]
+    if near:
+        return f". Did you mean {' or '.join(map(repr, near))}?"
+    if 0 < len(words) <= 30:
+        return f". Known: {', '.join(words)}"
+    return ""

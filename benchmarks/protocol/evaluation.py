@@ -1,0 +1,65 @@
+"""Trained models evaluated once more, on their own data or on others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.box import MARKDOWN
+from rich.table import Table
+
+from ..config import ConfigError
+from ..config.loading import load
+from .checkpoint import load_models
+from .experiment import CONFIG_FILE, trials_in
+from .trial import build_trial
+
+
+def evaluate(
+    folder: Path,
+    selection: str = "last",
+    overrides: Sequence[str] = (),
+    device: torch.device | None = None,
+) -> Table:
+    """The accuracies of the saved models of all trials in an experiment's folder.
+
+    Args:
+        selection: "last", "best_on_validation" or "best_on_test".
+        overrides: `a.b=value`, laid over the run's config; nothing is trained.
+
+    Raises:
+        ConfigError: the folder holds no experiment, or no such models.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ConfigError(f"{folder} holds no run: there is no {path}")
+    config = load(str(path), overrides=overrides)
+    table = Table(box=MARKDOWN)
+    rows = []
+    for seed, fold, trial_folder in trials_in(folder, config):
+        trial = build_trial(config, seed, fold, None, device)
+        try:
+            epoch = load_models(trial, trial_folder, selection)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        trial.tester.end_of_testing_hook = None
+        found = trial.tester.test(
+            trial.splits.evaluation,
+            epoch,
+            trial.models["trunk"],
+            trial.models["embedder"],
+            trial.splits.to_evaluate_copy(),
+        )
+        metrics = trial.tester.accuracy_calculator.get_curr_metrics()
+        for split, values in found.items():
+            cells = [values[trial.tester.accuracies_keyname(m)] for m in metrics]
+            name = trial_folder.relative_to(folder).as_posix()
+            rows.append([name, str(epoch), split, *(f"{100 * v:.2f}" for v in cells)])
+    for column in ("trial", "epoch", "split"):
+        table.add_column(column)
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,204 @@
+"""An experiment: the trials of all seeds and folds, each resumed where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_metric_learning.utils import common_functions as c_f
+from rich.console import Console
+
+from pml_memvir import MemVir
+
+from .. import plots
+from ..config import Config, ConfigError, differences, load_saved, save
+from . import concatenated, environment, records
+from .history import History
+from .hooks import keep_best
+from .trial import Trial, build_trial, num_folds
+
+CONFIG_FILE = "config.yaml"
+
+
+def run(
+    config: Config,
+    output: Path,
+    device: torch.device | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Train and evaluate every trial of a config that is not yet finished.
+
+    Args:
+        output: the experiment's folder is `output / config.experiment_name`.
+
+    Returns:
+        the experiment's folder.
+
+    Raises:
+        ConfigError: the folder holds an experiment with another config; nothing is
+            changed.
+    """
+    console = console or Console()
+    device = device or c_f.use_cuda_if_available()
+    folder = output / config.experiment_name
+    claim(folder, config)
+    environment.record(folder, device)
+    folds = num_folds(config)
+    for seed in config.seeds:
+        for fold in folds_of(folds):
+            trial_folder = folder_of(folder, seed, fold)
+            name = trial_folder.relative_to(output).as_posix()
+            history = History.load(trial_folder)
+            if history is not None and history.finished:
+                console.print(f"{name}: finished before")
+                continue
+            console.rule(name)
+            run_trial(config, seed, fold, trial_folder, device, console)
+        if folds is not None:
+            concatenated.evaluate(config, seed, folds, folder, device)
+    return folder
+
+
+def claim(folder: Path, config: Config) -> None:
+    """Make the folder this config's; seeds may be added later, nothing else changed."""
+    path = folder / CONFIG_FILE
+    if path.exists():
+        old = load_saved(path)
+        seeds = [*old.seeds, *(seed for seed in config.seeds if seed not in old.seeds)]
+        changed = differences(replace(old, seeds=[0]), replace(config, seeds=[0]))
+        if changed:
+            listed = "\n  ".join(changed)
+            raise ConfigError(
+                f"{folder} holds a run with another config:\n  {listed}\n"
+                "Give another --output or experiment_name, or delete the folder"
+            )
+        config = replace(config, seeds=seeds)
+    folder.mkdir(parents=True, exist_ok=True)
+    save(config, path)
+
+
+def run_trial(
+    config: Config,
+    seed: int,
+    fold: int | None,
+    folder: Path,
+    device: torch.device,
+    console: Console,
+) -> None:
+    """Train one trial to its end, from its latest checkpoint if there is one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trial = build_trial(config, seed, fold, folder, device)
+    start = resume(trial, folder)
+    history = trial.history
+    if start > 1:
+        console.print(f"resumed after epoch {start - 1}")
+    describe(trial, console)
+    trainer = trial.trainer
+    trainer.end_of_epoch_hook = trial.hooks.end_of_trial_epoch(
+        trial.tester,
+        trial.splits,
+        history,
+        folder,
+        config.save_interval,
+        config.patience,
+        lambda entry: describe_epoch(entry, config.num_epochs_train, console),
+    )
+    if not history.finished:
+        if start == 1 and config.check_untrained_accuracy:
+            trainer.epoch = 0
+            entry = trial.hooks.evaluate(trainer, trial.tester, trial.splits)
+            history.epochs.append(entry)
+            describe_epoch(entry, config.num_epochs_train, console)
+        trainer.train(start, config.num_epochs_train)
+    history.save(folder)
+    if config.tsne_classes:
+        draw_tsne(trial, folder / "tsne.png")
+    writer = trial.hooks.record_keeper.tensorboard_writer
+    if writer is not None:
+        writer.close()
+
+
+def resume(trial: Trial, folder: Path) -> int:
+    """Load the latest checkpoint and what was measured until then.
+
+    Returns:
+        the epoch to go on with.
+    """
+    models, history = folder / "models", trial.history
+    done = trial.hooks.load_latest_saved_models(trial.trainer, str(models)) - 1
+    saved = History.load(folder)
+    if saved is not None and done > 0:
+        history.epochs = saved.epochs
+        history.truncate(done)
+        keep_best(history, folder)
+        best = history.best_epoch(history.primary_metric)
+        history.stopped_early = (
+            done < history.num_epochs
+            and not trial.hooks.patience_remaining(done, best, trial.config.patience)
+        )
+        history.finished = done == history.num_epochs or history.stopped_early
+    records.cut_back(folder / "records", done, trial.steps_per_epoch)
+    return done + 1
+
+
+def describe(trial: Trial, console: Console) -> None:
+    """A line on the data and the schedule that a trial has."""
+    splits, loss = trial.splits, trial.loss_funcs.get("metric_loss")
+    sets = ", ".join(f"{name} {len(data)}" for name, data in splits.evaluation.items())
+    console.print(
+        f"training images {len(splits.train)} of {splits.num_classes} classes; {sets}; "
+        f"{trial.steps_per_epoch} steps an epoch, {trial.config.num_epochs_train} "
+        f"epochs; {trial.device.type}",
+        highlight=False,
+    )
+    if isinstance(loss, MemVir):
+        console.print(
+            f"MemVir: num_steps {loss.num_steps}, step_gap {loss.step_gap}, "
+            f"warm-up {loss.warmup_steps} steps",
+            highlight=False,
+        )
+
+
+def describe_epoch(entry: dict[str, Any], num_epochs: int, console: Console) -> None:
+    """A line of the accuracies in percent, and the mean training loss."""
+    splits = "; ".join(
+        f"{split} "
+        + ", ".join(f"{metric} {100 * value:.2f}" for metric, value in values.items())
+        for split, values in entry["splits"].items()
+    )
+    loss = "" if entry["loss"] is None else f", loss {entry['loss']:.4f}"
+    console.print(
+        f"epoch {entry['epoch']}/{num_epochs}{loss}: {splits}", highlight=False
+    )
+
+
+def draw_tsne(trial: Trial, path: Path) -> None:
+    """Test embeddings of the classes that have most images."""
+    dataset = trial.splits.evaluation[trial.splits.test]
+    embeddings, labels = trial.tester.get_all_embeddings(
+        dataset, trial.models["trunk"], trial.models["embedder"]
+    )
+    plots.classes_by_tsne(
+        embeddings, labels.flatten(), trial.config.tsne_classes, path
+    )
+
+
+def folds_of(count: int | None) -> list[int | None]:
+    """All folds; one None where there is no cross-validation."""
+    return [None] if count is None else list(range(count))
+
+
+def folder_of(folder: Path, seed: int, fold: int | None) -> Path:
+    """A trial's folder within its experiment's."""
+    trial = folder / f"seed{seed}"
+    return trial if fold is None else trial / f"fold{fold}"
+
+
+def trials_in(folder: Path, config: Config) -> Iterator[tuple[int, int | None, Path]]:
+    """Seed, fold and folder of all trials of an experiment."""
+    for seed in config.seeds:
+        for fold in folds_of(num_folds(config)):
+            yield seed, fold, folder_of(folder, seed, fold)

@@ -1,0 +1,76 @@
+"""What one trial measured, epoch by epoch, in a file that is whole at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+FILE_NAME = "history.json"
+
+
+@dataclass
+class History:
+    """The accuracies of a trial's evaluations; fractions, not percent.
+
+    Each of `epochs` has "epoch", "step" (training steps until then), "loss" (the mean
+    training loss since the evaluation before, None where none was computed) and
+    "splits": accuracies by split and metric.
+    """
+
+    seed: int
+    fold: int | None
+    num_epochs: int
+    primary_metric: str
+    validation: str | None
+    test: str
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
+    stopped_early: bool = False
+    format: int = FORMAT
+
+    @property
+    def selection_split(self) -> str:
+        """Where the best epoch is picked: validation or, without it, the test set."""
+        return self.validation or self.test
+
+    def best_epoch(self, metric: str, split: str | None = None) -> int | None:
+        """The first epoch after training began with the highest accuracy."""
+        split = split or self.selection_split
+        scored = [
+            (-entry["splits"][split][metric], entry["epoch"])
+            for entry in self.epochs
+            if entry["epoch"] > 0 and metric in entry["splits"].get(split, {})
+        ]
+        return min(scored)[1] if scored else None
+
+    def truncate(self, epoch: int) -> None:
+        """Forget what came after this epoch: it will be trained again."""
+        self.epochs = [entry for entry in self.epochs if entry["epoch"] <= epoch]
+        self.finished = self.stopped_early = False
+
+    def save(self, folder: Path) -> None:
+        temporary = folder / f".{FILE_NAME}.tmp"
+        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        os.replace(temporary, folder / FILE_NAME)
+
+    @classmethod
+    def load(cls, folder: Path) -> History | None:
+        """The history in a folder; None if there is none.
+
+        Raises:
+            ValueError: the file is damaged, or of another format.
+        """
+        path = folder / FILE_NAME
+        if not path.exists():
+            return None
+        try:
+            history = cls(**json.loads(path.read_text()))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        if history.format != FORMAT:
+            raise ValueError(f"{path}: expected format {FORMAT}, got {history.format}")
+        return history

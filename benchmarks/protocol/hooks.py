@@ -1,0 +1,163 @@
+"""What happens after an iteration and after an epoch of a trial."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pml_memvir.hook_container import SafeHookContainer as _SafeHookContainer
+
+from .history import History
+from .split_managers import Splits
+
+__all__ = ["HookContainer", "SafeHookContainer"]
+
+
+class SafeHookContainer(_SafeHookContainer):
+    """pml_memvir's SafeHookContainer with a history and a best checkpoint per metric.
+
+    After each `save_interval` epochs and the last: evaluate, write the history, save
+    the models, copy them where an accuracy is the best so far. In that order, so that
+    a kill at any moment leaves a checkpoint whose epochs are all in the history.
+    """
+
+    def __init__(self, record_keeper: Any, **kwargs: Any) -> None:
+        super().__init__(record_keeper, **kwargs)
+        self.saveable_trainer_objects.append("scalers")
+        self._losses: list[float] = []
+
+    def end_of_iteration_hook(self, trainer: Any) -> None:
+        loss = trainer.losses["total_loss"]
+        self._losses.append(loss.detach() if hasattr(loss, "detach") else loss)
+        super().end_of_iteration_hook(trainer)
+
+    def end_of_trial_epoch(
+        self,
+        tester: Any,
+        splits: Splits,
+        history: History,
+        folder: Path,
+        save_interval: int,
+        patience: int | None,
+        report: Callable[[dict[str, Any]], None] = lambda entry: None,
+    ) -> Callable[[Any], bool]:
+        """The trainer's end_of_epoch_hook; it returns whether to go on.
+
+        Args:
+            report: gets each new entry of the history.
+        """
+        metrics = tester.accuracy_calculator.get_curr_metrics()
+        if self.primary_metric not in metrics:
+            raise ValueError(
+                f"primary_metric {self.primary_metric!r} is not one of those that the "
+                f"accuracy calculator computes: {', '.join(metrics)}"
+            )
+
+        def hook(trainer: Any) -> bool:
+            last = trainer.epoch == history.num_epochs
+            if trainer.epoch % save_interval and not last:
+                trainer.start_pass()
+                return True
+            entry = self.evaluate(trainer, tester, splits)
+            history.epochs.append(entry)
+            report(entry)
+            best = history.best_epoch(self.primary_metric)
+            history.stopped_early = not last and not self.patience_remaining(
+                trainer.epoch, best, patience
+            )
+            history.finished = last or history.stopped_early
+            self._keep(trainer, history, folder)
+            if not history.finished:
+                trainer.start_pass()
+            return not history.finished
+
+        return hook
+
+    def evaluate(self, trainer: Any, tester: Any, splits: Splits) -> dict[str, Any]:
+        """Evaluate and record; the entry for the history."""
+        found = tester.test(
+            splits.evaluation,
+            trainer.epoch,
+            trainer.models["trunk"],
+            trainer.models["embedder"],
+            splits.to_evaluate_copy(),
+        )
+        self.record_keeper.save_records()
+        if self.record_keeper.tensorboard_writer is not None:
+            self.record_keeper.tensorboard_writer.flush()
+        losses, self._losses = [float(loss) for loss in self._losses], []
+        accuracies = {
+            split: {
+                metric: float(values[tester.accuracies_keyname(metric)])
+                for metric in tester.accuracy_calculator.get_curr_metrics()
+            }
+            for split, values in found.items()
+        }
+        chosen = accuracies[splits.validation or splits.test][self.primary_metric]
+        if trainer.epoch > 0:
+            trainer.step_lr_plateau_schedulers(chosen)
+        return {
+            "epoch": trainer.epoch,
+            "step": trainer.epoch * (trainer.iterations_per_epoch or 0),
+            "loss": sum(losses) / len(losses) if losses else None,
+            "splits": accuracies,
+        }
+
+    def _keep(self, trainer: Any, history: History, folder: Path) -> None:
+        """Write history and models, so that a kill in between can be resumed."""
+        models = folder / "models"
+        models.mkdir(exist_ok=True)
+        epochs = [entry["epoch"] for entry in history.epochs if entry["epoch"] > 0]
+        finished, history.finished = history.finished, False
+        history.save(folder)
+        previous = epochs[-2] if len(epochs) > 1 else None
+        self.save_models(trainer, str(models), epochs[-1], previous)
+        keep_best(history, folder)
+        if finished:
+            history.finished = True
+            history.save(folder)
+
+
+# The name that powerful-benchmarker's configs have.
+HookContainer = SafeHookContainer
+
+
+def keep_best(history: History, folder: Path) -> None:
+    """Copy the latest models to where the best of each metric are, if they are those.
+
+    Done again on resuming: a kill may have come between saving and copying.
+    """
+    latest = history.epochs[-1] if history.epochs else None
+    if latest is None or latest["epoch"] == 0:
+        return
+    for metric in latest["splits"][history.selection_split]:
+        if history.best_epoch(metric) != latest["epoch"]:
+            continue
+        best = best_folder(folder, history.selection_split, metric)
+        best.mkdir(parents=True, exist_ok=True)
+        for name in ("trunk", "embedder"):
+            source = folder / "models" / f"{name}_{latest['epoch']}.pth"
+            if source.exists():
+                _link_or_copy(source, best / source.name)
+        for old in best.glob("*.pth"):
+            if not old.name.endswith(f"_{latest['epoch']}.pth"):
+                old.unlink()
+
+
+def best_folder(folder: Path, split: str, metric: str) -> Path:
+    """Where the models with a trial's best accuracy are."""
+    return folder / "models" / f"best_on_{split}_{metric}"
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Checkpoints are never written in place, so a link stays what it was."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        temporary = target.with_suffix(".tmp")
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, target)

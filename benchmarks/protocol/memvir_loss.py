@@ -1,0 +1,34 @@
+"""MemVir for configs: its warm-up may be given in epochs, as papers do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pml_memvir import MemVir as _MemVir
+
+__all__ = ["MemVir"]
+
+
+def MemVir(
+    loss: torch.nn.Module,
+    num_steps: int,
+    step_gap: int,
+    warmup_steps: int | None = None,
+    warmup_epochs: int | None = None,
+    *,
+    steps_per_epoch: int,
+    **kwargs: Any,
+) -> _MemVir:
+    """`pml_memvir.MemVir` with a warm-up of `warmup_steps` or `warmup_epochs`."""
+    if warmup_steps is not None and warmup_epochs is not None:
+        raise ValueError("give warmup_steps or warmup_epochs, not both")
+    if warmup_epochs is not None:
+        if warmup_epochs < 0:
+            raise ValueError(f"warmup_epochs must be >= 0, got {warmup_epochs}")
+        warmup_steps = warmup_epochs * steps_per_epoch
+    return _MemVir(loss, num_steps, step_gap, warmup_steps or 0, **kwargs)
+
+
+MemVir.__wrapped__ = _MemVir  # type: ignore[attr-defined]

@@ -1,0 +1,163 @@
+"""Hyper-parameters, searched by Optuna on held-out classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import optuna
+import torch
+import yaml
+from rich.console import Console
+
+from ..config import Config, ConfigError, differences
+from ..config.loading import read
+from ..config.schema import validated
+from ..config.search import Range, ranges, with_values
+from .experiment import run, trials_in
+from .history import History
+from .trial import build_trial, num_folds
+
+STORAGE = "study.db"
+BEST = "best.yaml"
+SEARCHED = "searched.yaml"
+
+
+def tune(
+    values: dict[str, Any],
+    output: Path,
+    num_trials: int,
+    sampler_seed: int = 0,
+    device: torch.device | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Search the ranges of a config until there are `num_trials` finished trials.
+
+    A trial is an experiment over all seeds and folds of the config; its value is the
+    mean of the best primary metric on validation classes. The test set is not looked
+    at in choosing. All is kept in `output / experiment_name / "tune"`; run again, it
+    goes on, with the trial that was killed first.
+
+    Returns:
+        the folder, with `best.yaml` to be laid over the config.
+
+    Raises:
+        ConfigError: there is no range, no validation split, or the folder holds a
+            search of another config.
+    """
+    console = console or Console()
+    found = ranges(values)
+    if not found:
+        raise ConfigError(
+            "there is nothing to tune: give ranges, such as "
+            "optimizers.metric_loss_optimizer.Adam.lr~LOG_BAYESIAN~=[1e-3,1e-1]"
+        )
+    config = validated(with_values(values, {r.path: r.low for r in found}))
+    if num_folds(config) is None:
+        raise ConfigError(
+            "tuning needs held-out classes to choose on: use split_manager~OVERRIDE~="
+            "'{ClassDisjointSplitManager: {num_training_sets: 1}}'"
+        )
+    build_trial(config, config.seeds[0], 0, None, device)  # errors before the first run
+    folder = output / config.experiment_name / "tune"
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, values, found)
+    study = optuna.create_study(
+        storage=f"sqlite:///{folder.resolve() / STORAGE}",
+        study_name=config.experiment_name,
+        direction="maximize",
+        load_if_exists=True,
+    )
+    # A sampler that starts anew must not repeat what it suggested before.
+    study.sampler = optuna.samplers.TPESampler(seed=sampler_seed + len(study.trials))
+    _take_up_killed(study)
+
+    def objective(trial: optuna.Trial) -> float:
+        chosen = {r.path: _suggest(trial, r) for r in found}
+        name = f"trial-{_digest(chosen)}"
+        of_trial = validated({**with_values(values, chosen), "experiment_name": name})
+        console.rule(f"trial {trial.number}: {chosen}")
+        run(of_trial, folder, device, console)
+        return score(folder / name, of_trial)
+
+    done = len(_finished(study))
+    study.optimize(objective, n_trials=max(0, num_trials - done))
+    best = study.best_trial
+    text = yaml.safe_dump(_nested(best.params), sort_keys=False)
+    temporary = folder / f".{BEST}.tmp"
+    temporary.write_text(text)
+    temporary.replace(folder / BEST)
+    console.print(
+        f"{len(_finished(study))} trials; best mean accuracy on validation classes: "
+        f"{best.value:.4f}"
+    )
+    console.print(f"{folder / BEST}:\n{text}", highlight=False)
+    return folder
+
+
+def score(folder: Path, config: Config) -> float:
+    """Mean over trials of the best primary metric on validation classes."""
+    values = []
+    for _, _, trial_folder in trials_in(folder, config):
+        history = History.load(trial_folder)
+        if history is None or history.validation is None:
+            raise ValueError(f"{trial_folder}: no validation accuracies")
+        metric, split = history.primary_metric, history.validation
+        values.append(
+            max(e["splits"][split][metric] for e in history.epochs if e["epoch"] > 0)
+        )
+    return mean(values)
+
+
+def _claim(folder: Path, values: dict[str, Any], found: list[Range]) -> None:
+    """Keep the config that is searched; bounds may change later, nothing else."""
+    path = folder / SEARCHED
+    fixed = with_values(values, {r.path: "searched" for r in found})
+    if path.exists():
+        changed = differences(read(path), fixed)
+        if changed:
+            listed = "\n  ".join(changed)
+            raise ConfigError(f"{folder} holds a search of another config:\n  {listed}")
+        return
+    temporary = folder / f".{SEARCHED}.tmp"
+    temporary.write_text(yaml.safe_dump(fixed, sort_keys=False))
+    temporary.replace(path)
+
+
+def _take_up_killed(study: optuna.Study) -> None:
+    """Trials that a kill left running are closed, and their values tried first.
+
+    Their folders are named by the values: what was trained is not lost.
+    """
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        if trial.params:
+            study.enqueue_trial(trial.params, skip_if_exists=True)
+
+
+def _finished(study: optuna.Study) -> list[Any]:
+    return study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+
+
+def _suggest(trial: optuna.Trial, r: Range) -> float:
+    if r.integer:
+        return trial.suggest_int(r.path, int(r.low), int(r.high))
+    return trial.suggest_float(r.path, r.low, r.high, log=r.log)
+
+
+def _digest(chosen: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, last = path.split(".")
+        inner = result
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+    return result

@@ -1,0 +1,44 @@
+"""Numbers as text: percent with two decimals, "-" where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .structure import Value
+
+NONE = "-"
+
+
+def percent(value: float | None, decimals: int = 2) -> str:
+    return NONE if value is None else f"{100 * value:.{decimals}f}"
+
+
+def signed(value: float | None, decimals: int = 2) -> str:
+    return NONE if value is None else f"{100 * value:+.{decimals}f}"
+
+
+def interval(ends: tuple[float, float] | None, with_sign: bool = False) -> str:
+    if ends is None:
+        return NONE
+    low, high = map(signed if with_sign else percent, ends)
+    return f"[{low}, {high}]"
+
+
+def with_sd(mean: float, sd: float | None, decimals: int = 2) -> str:
+    deviation = "" if sd is None else f" ± {percent(sd, decimals)}"
+    return f"{percent(mean, decimals)}{deviation}"
+
+
+def epochs(numbers: Iterable[int]) -> str:
+    """One number, or from the first to the last of the folds' epochs."""
+    numbers = list(numbers)
+    if not numbers:
+        return NONE
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low}-{high}"
+
+
+def value_and_epoch(value: Value | None) -> str:
+    if value is None:
+        return NONE
+    return f"{percent(value.value)} ({epochs(value.epochs)})"

@@ -1,0 +1,177 @@
+"""The sentences at the top of a report and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from .arms import Pairs
+from .experiments import Experiment
+from .history import Trial
+from .published import published, sources
+from .selection import SELECTIONS
+from .structure import Section
+
+PACKAGES = ("torch", "pytorch-metric-learning", "pml-memvir")
+
+
+def lines(
+    experiments: Sequence[Experiment], sections: Sequence[Section]
+) -> tuple[str, ...]:
+    """Data, seeds, epochs, selections, statistics and versions."""
+    chosen = dict.fromkeys(section.selection for section in sections)
+    texts = []
+    for dataset in dict.fromkeys(e.dataset for e in experiments):
+        arms = [e for e in experiments if e.dataset == dataset]
+        texts.append(about(arms))
+        if any(arm.with_folds for arm in arms):
+            texts.append(
+                "Cross-validation: separated is the mean over the folds' models, "
+                "concatenated is that of their concatenated embeddings; seeds, not "
+                "folds, are what is averaged and paired."
+            )
+    # best_on_test is explained always, as published numbers are selected by it.
+    for name in dict.fromkeys([*chosen, "best_on_test"]):
+        texts.append(f"Selection {name}: {SELECTIONS[name]}.")
+    texts.append(
+        "Over seeds: mean, sd (sample standard deviation, n - 1), 95% confidence "
+        "interval of the mean by Student's t; differences are paired by seed."
+    )
+    versions = _shared("Versions", experiments, _versions)
+    texts.append(f"{versions}.")
+    return tuple(dict.fromkeys(texts))
+
+
+def about(arms: Sequence[Experiment]) -> str:
+    """One data set's arms, seeds and epochs."""
+    return (
+        f"Data set: {arms[0].dataset or '(unnamed)'}; arms: {len(arms)}; "
+        f"{_shared('seeds', arms, _seeds)}; "
+        f"{_shared('epochs', arms, lambda e: str(e.num_epochs or 'unknown'))}; "
+        f"{_shared('test split', arms, _test_split)}."
+    )
+
+
+def notes(
+    experiments: Sequence[Experiment], pairs: Pairs, sections: Sequence[Section]
+) -> tuple[str, ...]:
+    """What a reader must know to read the tables right."""
+    texts = []
+    for arm in experiments:
+        texts += [
+            f"{arm.name}, seed {seed.number} is unfinished and in no mean: "
+            f"{', '.join(seed.unfinished)}."
+            for seed in arm.seeds.values()
+            if not seed.complete
+        ]
+        if not arm.seeds:
+            texts.append(f"{arm.name} has no trial yet.")
+        if len(arm.complete_seeds) == 1:
+            texts.append(
+                f"{arm.name} has one finished seed: no standard deviation, no interval."
+            )
+        texts += [
+            f"{arm.name}, seed {seed.number} stopped early: {epochs}."
+            for seed in arm.complete_seeds.values()
+            if (epochs := _stops(seed.trials))
+        ]
+        texts += _of_missing_numbers(arm, sections)
+    texts += _of_pairs(experiments, pairs)
+    ours = [arm.name for arm in experiments if arm.source != "official"]
+    if ours:
+        texts.append(f"Settings are ours, not official: {', '.join(ours)}.")
+    used = {p.source.key for arm in experiments for p in published(arm.name)}
+    texts += [
+        f"Published, {source.label}: {source.reference}: {source.what}."
+        for source in sources()
+        if source.key in used
+    ]
+    return tuple(texts)
+
+
+def _shared(
+    what: str, arms: Sequence[Experiment], text: Callable[[Experiment], str]
+) -> str:
+    """Once if it is the same for all arms, else for each group of arms."""
+    groups: dict[str, list[str]] = {}
+    for arm in arms:
+        groups.setdefault(text(arm), []).append(arm.arm)
+    if len(groups) == 1:
+        return f"{what}: {next(iter(groups))}"
+    parts = (f"{value} ({', '.join(names)})" for value, names in groups.items())
+    return f"{what}: {'; '.join(parts)}"
+
+
+def _seeds(arm: Experiment) -> str:
+    seeds = [str(number) for number in arm.complete_seeds]
+    return f"{len(seeds)} finished" + (f" ({', '.join(seeds)})" if seeds else "")
+
+
+def _test_split(arm: Experiment) -> str:
+    return arm.trials[0].test if arm.trials else "unknown"
+
+
+def _versions(arm: Experiment) -> str:
+    """Of environment.json, which is another program's: whatever of it is there."""
+    known = arm.environment.get("versions")
+    known = known if isinstance(known, dict) else {}
+    by_name = {str(name).replace("_", "-").lower(): known[name] for name in known}
+    parts = [f"{name} {by_name[name]}" for name in PACKAGES if name in by_name]
+    git = arm.environment.get("git")
+    if isinstance(git, dict) and git.get("revision"):
+        dirty = " with changes" if git.get("dirty") else ""
+        parts.append(f"revision {str(git['revision'])[:12]}{dirty}")
+    return ", ".join(parts) or "unknown"
+
+
+def _stops(trials: Iterable[Trial]) -> str:
+    stops = []
+    for trial in trials:
+        if trial.stopped_early:
+            where = "" if trial.fold is None else f"fold {trial.fold} "
+            stops.append(f"{where}at epoch {trial.last_epoch} of {trial.num_epochs}")
+    return ", ".join(stops)
+
+
+def _of_missing_numbers(arm: Experiment, sections: Sequence[Section]) -> list[str]:
+    texts = []
+    for section in sections:
+        if section.dataset != arm.dataset:
+            continue
+        if section.selection == "best_on_validation" and arm.trials:
+            if arm.validation is None:
+                texts.append(f"{arm.name} has no validation split to select on.")
+                continue
+        for result in section.results:
+            if result.experiment != arm.name:
+                continue
+            short = sorted(
+                number
+                for number, values in result.seeds.items()
+                if any(value is None for value in values.values())
+            )
+            if short:
+                kind = "" if result.accuracy == "single" else f", {result.accuracy}"
+                texts.append(
+                    f"{arm.name}{kind}, by {section.selection}: some metrics of seeds "
+                    f"{', '.join(map(str, short))} were not measured."
+                )
+    return texts
+
+
+def _of_pairs(experiments: Sequence[Experiment], pairs: Pairs) -> list[str]:
+    texts = []
+    paired = {arm.name for arm, _ in pairs}
+    for arm in experiments:
+        if arm.baseline and arm.name not in paired:
+            texts.append(
+                f"{arm.name}: its baseline {arm.baseline} is not among the experiments."
+            )
+    for arm, other in pairs:
+        for one, two in ((arm, other), (other, arm)):
+            alone = sorted(one.complete_seeds.keys() - two.complete_seeds.keys())
+            if alone:
+                texts.append(
+                    f"{arm.name} minus {other.arm} leaves out seeds that only "
+                    f"{one.arm} has finished: {', '.join(map(str, alone))}."
+                )
+    return texts

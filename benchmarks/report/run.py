@@ -1,0 +1,103 @@
+"""`python -m benchmarks report`: read, compute, write, print."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from .build import build
+from .csv_files import summary_csv, values_csv
+from .errors import ReportError
+from .experiments import load
+from .figures import draw
+from .files import write_text
+from .latex import as_latex
+from .structure import Panels, Report
+from .tables import as_markdown
+
+
+def run(
+    folders: Sequence[Path],
+    output: Path | None,
+    console: Console,
+    selections: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    baselines: Mapping[str, str] | None = None,
+) -> Report:
+    """Report all experiments among or below `folders`.
+
+    Writes report.md, report.csv, summary.csv, report.tex and curves.png; with several
+    data sets curves_<data set>.png, too.
+
+    Args:
+        output: default "report" in the folder that all `folders` are, or are in.
+        selections: of SELECTIONS; default all that there is something to select by.
+        metrics: by name or label; default those of METRICS that were measured.
+        baselines: by experiment name, in place of those in config.yaml.
+
+    Raises:
+        ReportError: there is nothing to report, a file is damaged, or an option names
+            what is not there. Nothing is written.
+    """
+    report = build(load(folders), selections, metrics, baselines)
+    output = output or default_output(folders)
+    output.mkdir(parents=True, exist_ok=True)
+    figures = _figures(report)
+    for name, rows in figures.items():
+        draw(rows, _caption(report, rows), output / name)
+    write_text(output / "report.md", as_markdown(report, list(figures)))
+    write_text(output / "report.csv", values_csv(report))
+    write_text(output / "summary.csv", summary_csv(report))
+    write_text(output / "report.tex", as_latex(report))
+    # As it is in the file, whatever the width of the terminal.
+    console.print(as_markdown(report), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Tables and figures are in {output}", markup=False, soft_wrap=True)
+    return report
+
+
+def default_output(folders: Iterable[Path]) -> Path:
+    common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    if common == Path(common.anchor):
+        raise ReportError(
+            "the folders have nothing in common to write a report to; give --output"
+        )
+    return common / "report"
+
+
+def parse_baselines(options: Iterable[str]) -> dict[str, str]:
+    """By arm, of options ARM=OTHER, both experiment names.
+
+    Raises:
+        ReportError: an option is not of this form, or an arm has two.
+    """
+    baselines: dict[str, str] = {}
+    for option in options:
+        arm, equals, other = option.partition("=")
+        if not (arm and equals and other):
+            raise ReportError(f"baseline must be ARM=OTHER, got {option!r}")
+        if baselines.setdefault(arm, other) != other:
+            raise ReportError(f"baseline: {arm} has two, {baselines[arm]} and {other}")
+    return baselines
+
+
+def _figures(report: Report) -> dict[str, Sequence[Panels]]:
+    """By file name."""
+    figures: dict[str, Sequence[Panels]] = {"curves.png": report.panels}
+    if len(report.panels) > 1:
+        for panels in report.panels:
+            name = re.sub(r"[^\w.-]", "_", panels.dataset) or "unnamed"
+            figures[f"curves_{name}.png"] = [panels]
+    return figures
+
+
+def _caption(report: Report, rows: Sequence[Panels]) -> str:
+    """The protocol, and what lines and bands are."""
+    key = (
+        "Lines: mean over finished seeds; bands: worst to best; dashed: plain losses. "
+        f"{report.protocol[-1]}"
+    )
+    return "\n".join([*(panels.about for panels in rows), key])

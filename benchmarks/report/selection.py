@@ -1,0 +1,54 @@
+"""Which epoch's model counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .history import Epoch, Trial
+
+SELECTIONS = {
+    "last": "the last epoch of the schedule (or of a training that stopped early)",
+    "best_on_validation": (
+        "the epoch with the best primary metric on held-out classes of the training set"
+    ),
+    "best_on_test": (
+        "each metric's own best over epochs, picked on the test set: what the official "
+        "code reports; optimistic"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A metric on the test split, as a fraction, and the epoch that it is of."""
+
+    value: float
+    epoch: int
+
+
+def choose(trial: Trial, selection: str, metric: str) -> Chosen | None:
+    """The metric at the epoch that is selected; None where it was not measured.
+
+    Of epochs that are equally good the earliest counts. Epoch 0 never does.
+
+    Args:
+        selection: one of SELECTIONS.
+    """
+    if selection == "last":
+        epoch = trial.trained[-1] if trial.trained else None
+    elif selection == "best_on_validation":
+        epoch = _best(trial, trial.validation, trial.primary_metric)
+    else:
+        epoch = _best(trial, trial.test, metric)
+    value = None if epoch is None else epoch.splits.get(trial.test, {}).get(metric)
+    return None if epoch is None or value is None else Chosen(value, epoch.epoch)
+
+
+def _best(trial: Trial, split: str | None, metric: str) -> Epoch | None:
+    measured = [
+        epoch
+        for epoch in trial.trained
+        if split is not None and metric in epoch.splits.get(split, {})
+    ]
+    # max() returns the first of equals, and epochs are in order.
+    return max(measured, key=lambda e: e.splits[split or ""][metric], default=None)
