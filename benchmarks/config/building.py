@@ -79,7 +79,8 @@ def build(
     values |= given
     missing = [
         key
-        for key, parameter in _parameters(_constructors(factory)[0]).items()
+        for own in _constructors(factory)[:1]
+        for key, parameter in _parameters(own).items()
         if parameter.default is parameter.empty and key not in values
     ]
     if missing:

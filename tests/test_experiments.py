@@ -1,0 +1,447 @@
+"""Experiments: what is trained and measured, and that a kill changes nothing of it."""
+
+import csv
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
+
+import torch  # noqa: E402
+from torch.nn.functional import normalize  # noqa: E402
+
+from benchmarks.config import ConfigError  # noqa: E402
+from benchmarks.protocol import experiment  # noqa: E402
+from benchmarks.protocol.checkpoint import load_models  # noqa: E402
+from benchmarks.protocol.evaluation import evaluate  # noqa: E402
+from benchmarks.protocol.history import History  # noqa: E402
+from benchmarks.protocol.split_managers import (  # noqa: E402
+    ClassDisjointSplitManager,
+)
+from benchmarks.protocol.trial import build_trial  # noqa: E402
+from pml_memvir import MemVir  # noqa: E402
+
+from . import tiny  # noqa: E402
+
+CPU = torch.device("cpu")
+STEPS_PER_EPOCH = 6  # 56 images, 10 a batch, the last one of 6
+FOLDS = {
+    "split_manager~OVERRIDE~": {
+        "ClassDisjointSplitManager": {
+            "num_training_partitions": 4,
+            "num_training_sets": 2,
+        }
+    }
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(tmp_path, changes=None):
+    config = tiny.config(changes)
+    return experiment.run(config, tmp_path, CPU)
+
+
+def history(folder, *parts):
+    return json.loads(folder.joinpath(*parts, "history.json").read_text())
+
+
+def records(folder):
+    """All CSV files of record-keeper, by name."""
+    found = {}
+    for path in sorted((folder / "records").glob("*.csv")):
+        with path.open() as file:
+            found[path.name] = list(csv.reader(file))
+    return found
+
+
+def test_what_a_run_leaves(tmp_path):
+    folder = run(
+        tmp_path,
+        {"tsne_classes": 3, "save_interval": 3, "check_untrained_accuracy": True},
+    )
+    assert folder == tmp_path / "tiny" / "norm_softmax_memvir"
+    found = history(folder, "seed0")
+    # Every third epoch and the last.
+    assert [entry["epoch"] for entry in found["epochs"]] == [0, 3, 4]
+    assert [entry["step"] for entry in found["epochs"]] == [0, 18, 24]
+    assert found["epochs"][0]["loss"] is None and found["epochs"][1]["loss"] > 0
+    assert found["finished"] and not found["stopped_early"]
+    assert found["validation"] is None and found["test"] == "test"
+    assert set(found["epochs"][-1]["splits"]["test"]) == {
+        "precision_at_1",
+        "mean_average_precision_at_r",
+    }
+    trial = folder / "seed0"
+    assert (trial / "tsne.png").read_bytes()[:4] == b"\x89PNG"
+    assert list((trial / "tensorboard").glob("events*"))
+    assert (trial / "models" / "trunk_4.pth").exists()
+    assert not (trial / "models" / "trunk_3.pth").exists()
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert len(environment["sessions"]) == 1
+    with closing(sqlite3.connect(trial / "records" / "logs.db")) as connection:
+        names = connection.execute("SELECT name FROM sqlite_master").fetchall()
+    assert ("loss_histories",) in names
+    losses = records(trial)["loss_histories.csv"]
+    assert [row[0] for row in losses[1:]] == [str(i) for i in range(0, 24, 2)]
+
+
+def test_accuracies_are_those_of_the_saved_models(tmp_path):
+    folder = run(tmp_path)
+    found = history(folder, "seed0")
+    best = max(
+        found["epochs"],
+        key=lambda e: e["splits"]["test"]["mean_average_precision_at_r"],
+    )
+    for selection, entry in (("last", found["epochs"][-1]), ("best_on_test", best)):
+        table = evaluate(folder, selection, (), CPU)
+        cells = [list(column.cells)[0] for column in table.columns]
+        assert cells[:3] == ["seed0", str(entry["epoch"]), "test"]
+        shown = dict(zip([c.header for c in table.columns][3:], cells[3:]))
+        for metric, value in entry["splits"]["test"].items():
+            assert shown[metric] == f"{100 * value:.2f}"
+    with pytest.raises(ConfigError, match="best_on_validation were not kept"):
+        evaluate(folder, "best_on_validation", (), CPU)
+
+
+def test_best_models_of_each_metric(tmp_path):
+    folder = run(tmp_path, {"num_epochs_train": 6})
+    kept = History.load(folder / "seed0")
+    epochs = {
+        metric: kept.best_epoch(metric)
+        for metric in ("precision_at_1", "mean_average_precision_at_r")
+    }
+    for metric, epoch in epochs.items():
+        names = os.listdir(folder / "seed0" / "models" / f"best_on_test_{metric}")
+        assert sorted(names) == [f"embedder_{epoch}.pth", f"trunk_{epoch}.pth"]
+
+
+def test_best_epoch_is_the_first_of_equals_and_not_before_training():
+    kept = History(0, None, 3, "m", None, "test")
+    for epoch, value in enumerate([0.9, 0.5, 0.7, 0.7]):
+        kept.epochs.append({"epoch": epoch, "splits": {"test": {"m": value}}})
+    assert kept.best_epoch("m") == 2 and kept.best_epoch("other") is None
+    kept.truncate(1)
+    assert kept.best_epoch("m") == 1
+
+
+# ------------------------------------------------------------------- kill and resume
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill_at(monkeypatch, count):
+    """Make the `count`-th renaming or linking of a file the last thing that happens."""
+    calls = [0]
+
+    def counted(function):
+        def wrapped(*args, **kwargs):
+            calls[0] += 1
+            if calls[0] == count:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    for owner, name in ((os, "replace"), (os, "link"), (Path, "replace")):
+        monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
+    return calls
+
+
+CHANGES = {"num_epochs_train": 4, "patience": 2}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        calls = kill_at(patch, -1)
+        folder = run(tmp_path_factory.mktemp("straight"), CHANGES)
+    return folder / "seed0", calls[0]
+
+
+@pytest.mark.parametrize("part", range(14))
+def test_resumed_after_a_kill_at_any_write(straight, tmp_path, monkeypatch, part):
+    expected, writes = straight
+    with monkeypatch.context() as patch:
+        kill_at(patch, 1 + part * (writes - 1) // 13)
+        with pytest.raises(Killed):
+            run(tmp_path, CHANGES)
+    torch.manual_seed(99)  # another process has other random states
+    folder = run(tmp_path, CHANGES) / "seed0"
+    assert history(folder) == history(expected)
+    assert records(folder) == records(expected)
+    files = [
+        {str(path.relative_to(f)) for path in (f / "models").rglob("*.pth")}
+        for f in (folder, expected)
+    ]
+    assert files[0] == files[1]
+    for name in files[0]:
+        one, other = (torch.load(f / name, weights_only=True) for f in (folder, expected))
+        if "trunk_" in name and "optimizer" not in name:
+            assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+def test_killed_for_real(tmp_path):
+    command = [sys.executable, "-m", "tests.scripts.run_experiment"]
+    subprocess.run([*command, str(tmp_path / "straight")], check=True)
+    trial = Path("tiny/norm_softmax_memvir/seed0")
+    models = tmp_path / "killed" / trial / "models"
+    process = subprocess.Popen([*command, str(tmp_path / "killed")])
+    while process.poll() is None and not (models / "trunk_5.pth").exists():
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not history(tmp_path / "killed" / trial)["finished"]
+    subprocess.run([*command, str(tmp_path / "killed")], check=True)
+    folders = [tmp_path / name / trial for name in ("straight", "killed")]
+    assert history(folders[0]) == history(folders[1])
+    assert records(folders[0]) == records(folders[1])
+
+
+def test_finished_trials_are_left_alone_and_seeds_can_be_added(tmp_path):
+    folder = run(tmp_path)
+    path = folder / "seed0" / "history.json"
+    written = path.stat().st_mtime_ns
+    run(tmp_path, {"seeds": [1]})
+    assert path.stat().st_mtime_ns == written
+    assert history(folder, "seed1")["finished"]
+    assert experiment.load_saved(folder / "config.yaml").seeds == [0, 1]
+    one, other = (history(folder, f"seed{seed}")["epochs"] for seed in (0, 1))
+    assert one[-1]["loss"] != other[-1]["loss"]
+
+
+def test_another_config_is_refused(tmp_path):
+    folder = run(tmp_path, {"num_epochs_train": 1})
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(ConfigError, match="num_epochs_train: 1 -> 2"):
+        run(tmp_path, {"num_epochs_train": 2})
+    with pytest.raises(ConfigError, match="NormSoftmax.scale: 10.0 -> 5"):
+        scale = {"metric_loss": {"MemVir": {"loss": {"NormSoftmax": {"scale": 5}}}}}
+        run(tmp_path, {"num_epochs_train": 1, "loss_funcs": scale})
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_patience(tmp_path):
+    slow = {"optimizers~APPLY~3": {"lr": 0.0}}  # nothing is learnt: never better
+    folder = run(tmp_path, {**slow, "patience": 2, "num_epochs_train": 9})
+    found = history(folder, "seed0")
+    assert found["stopped_early"] and found["finished"]
+    assert found["epochs"][-1]["epoch"] <= 4 + 1
+
+
+# ------------------------------------------------------------------ classes and folds
+
+
+def test_folds_share_no_class():
+    seen = []
+    for fold in range(4):
+        splits = ClassDisjointSplitManager(4, 4).splits(
+            lambda split, transform: tiny.Tiny(split), tiny.Tiny.SPLITS, fold
+        )
+        validation = set(splits.evaluation["val"].labels)
+        trained = {
+            tiny.Tiny("train").labels[i] for i in splits.train.indices
+        }
+        assert validation | trained == set(range(8)) and not validation & trained
+        assert sorted(set(splits.train.labels)) == list(range(6))
+        assert set(splits.evaluation["test"].labels) == set(range(8, 12))
+        seen += validation
+    assert sorted(seen) == list(range(8))
+
+
+def test_test_classes_by_fraction_as_powerful_benchmarker_gives_them():
+    manager = ClassDisjointSplitManager(2, 1, test_size=0.5, test_start_idx=0.75)
+    splits = manager.splits(
+        lambda split, transform: tiny.Tiny(split), tiny.Tiny.SPLITS, 0
+    )
+    assert set(splits.evaluation["test"].labels) == {9, 10, 11, 0, 1, 2}
+    assert set(splits.evaluation["val"].labels) == {3, 4, 5}
+    assert {tiny.Tiny("train").labels[0]} == {0} and splits.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"num_training_partitions": 1}, ">= 2"),
+        ({"num_training_sets": 5}, "from 1 to"),
+        ({"test_size": 1.5}, "between 0 and 1"),
+    ],
+)
+def test_split_manager_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ClassDisjointSplitManager(**arguments)
+
+
+def test_cross_validation_and_concatenated_embeddings(tmp_path):
+    folder = run(tmp_path, FOLDS)
+    joined = json.loads((folder / "seed0" / "concatenated.json").read_text())
+    config = tiny.config(FOLDS)
+    for selection in ("last", "best_on_validation"):
+        parts = []
+        for fold in (0, 1):
+            trial = build_trial(config, 0, fold, None, CPU)
+            epoch = load_models(trial, folder / "seed0" / f"fold{fold}", selection)
+            kept = History.load(folder / "seed0" / f"fold{fold}")
+            assert epoch == (
+                4 if selection == "last" else kept.best_epoch(kept.primary_metric, "val")
+            )
+            for model in trial.models.values():
+                model.eval()
+            data = trial.splits.evaluation["test"]
+            images = torch.stack([data[i][0] for i in range(len(data))])
+            with torch.no_grad():
+                embeddings = trial.models["embedder"](trial.models["trunk"](images))
+            parts.append(normalize(embeddings))
+        labels = torch.tensor(data.labels)
+        similar = torch.cat(parts, 1) @ torch.cat(parts, 1).T
+        nearest = similar.fill_diagonal_(-9).argmax(1)
+        recall = (labels[nearest] == labels).double().mean().item()
+        assert joined[selection]["precision_at_1"] == pytest.approx(recall)
+    first = history(folder, "seed0", "fold0")
+    assert first["fold"] == 0 and first["validation"] == "val"
+    assert first["epochs"][0]["loss"] != history(folder, "seed0", "fold1")["epochs"][0]["loss"]
+
+
+def test_queries_are_searched_in_the_gallery(tmp_path):
+    folder = run(tmp_path, {"dataset~OVERRIDE~": {"TinyShop": {}}})
+    found = history(folder, "seed0")
+    trial = build_trial(experiment.load_saved(folder / "config.yaml"), 0, None, None, CPU)
+    load_models(trial, folder / "seed0", "last")
+    sets = {}
+    for name in ("query", "gallery"):
+        sets[name] = trial.tester.get_all_embeddings(
+            trial.splits.evaluation[name], trial.models["trunk"], trial.models["embedder"]
+        )
+    nearest = (sets["query"][0] @ sets["gallery"][0].T).argmax(1)
+    recall = (sets["gallery"][1][nearest] == sets["query"][1]).double().mean().item()
+    assert found["test"] == "query"
+    assert found["epochs"][-1]["splits"]["query"]["precision_at_1"] == pytest.approx(recall)
+
+
+# ------------------------------------------------------------------- building a trial
+
+
+def test_last_batch_and_warm_up():
+    for drop_last, steps in ((False, 6), (True, 5)):
+        changes = {"trainer~APPLY~2": {"drop_last": drop_last}}
+        trial = build_trial(tiny.config(changes), 0, None, None, CPU)
+        loss = trial.loss_funcs["metric_loss"]
+        assert isinstance(loss, MemVir)
+        assert trial.steps_per_epoch == steps == loss.warmup_steps
+        assert loss.W.shape == (6, 8)
+        trial.trainer.initialize_dataloader()
+        assert len(trial.trainer.dataloader) == steps
+        sizes = [len(labels) for _, labels in trial.trainer.dataloader]
+        assert sizes == [10] * 5 + [6] * (not drop_last)
+
+
+def test_plain_and_memvir_see_the_same_batches_until_virtual_classes(tmp_path):
+    plain = {
+        "experiment_name": "tiny/plain",
+        "loss_funcs": {"metric_loss~OVERRIDE~": {"NormSoftmax": {"scale": 10.0}}},
+    }
+    changes = {"num_epochs_train": 1, "hook_container~APPLY~2": {"log_freq": 1}}
+    one = records(run(tmp_path, changes) / "seed0")["loss_histories.csv"]
+    other = records(run(tmp_path, {**changes, **plain}) / "seed0")["loss_histories.csv"]
+    assert one == other and len(one) == 7
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"optimizers": {"metric_loss_optimizer~DELETE~": {}}},
+            "metric_loss .MemVir. has parameters and no optimizer: add optimizers",
+        ),
+        (
+            {"optimizers": {"metric_los_optimizer": {"SGD": {"lr": 1}}}},
+            "unknown key 'metric_los_optimizer'. Did you mean 'metric_loss_optimizer'",
+        ),
+        (
+            {"models": {"embedder~OVERRIDE~": {"Identity": {}}}},
+            "embedder has no parameters; delete it",
+        ),
+        ({"models": {"trnk": {"SmallConvNet": {}}}}, "Did you mean 'trunk'"),
+        ({"trainer~APPLY~2": {"batch_size": None}}, "needs a batch_size"),
+        (
+            {"trainer~APPLY~2": {"batch_size": 99, "drop_last": True}},
+            "an epoch has no step",
+        ),
+        ({"trainer~APPLY~2": {"mixed_precision": "half"}}, "mixed_precision"),
+        ({"trainer~APPLY~2": {"models": {}}}, "models is filled in"),
+        ({"hook_container~APPLY~2": {"log_frequency": 3}}, "Did you mean 'log_freq'"),
+        ({"transforms": {"test": {}}}, "unknown key 'test'"),
+        (
+            {"optimizers~APPLY~3": {"scheduler_by_epoch": {"StepLR": {"step": 1}}}},
+            "StepLR: unknown argument 'step'. Did you mean 'step_size'",
+        ),
+        ({"sampler": {"MPerClassSampler": {"m": 3}}}, "m \\* \\(number of unique|batch"),
+    ],
+)
+def test_trials_that_cannot_be_meant(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        build_trial(tiny.config(changes), 0, None, None, CPU)
+
+
+def test_sampler_scheduler_and_clipping():
+    changes = {
+        "sampler": {"MPerClassSampler": {"m": 2}},
+        "optimizers": {"trunk_optimizer": {"Adam": {"clip_grad_norm": 1e-3}}},
+    }
+    trial = build_trial(tiny.config(changes), 0, None, None, CPU)
+    assert trial.steps_per_epoch == 56 // 10
+    trainer = trial.trainer
+    trainer.initialize_dataloader()
+    _, labels = next(trainer.dataloader_iter)
+    assert (labels.bincount(minlength=8) % 2 == 0).all()
+    assert set(trainer.lr_schedulers) == {"embedder_scheduler_by_epoch"}
+    trainer.epoch, trainer.iteration = 1, 0
+    trainer.set_to_train()
+    trainer.dataloader_iter = iter(trainer.dataloader)
+    trainer.forward_and_backward()
+    norm = torch.stack([p.grad.norm() for p in trial.models["trunk"].parameters()]).norm()
+    assert 0 < norm <= 1.001e-3
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision(tmp_path, precision):
+    if precision == "float16" and not hasattr(torch.amp, "GradScaler"):
+        pytest.skip("before PyTorch 2.3 the gradient scaler is for CUDA only")
+    changes = {"trainer~APPLY~2": {"mixed_precision": precision}}
+    folder = run(tmp_path, changes)
+    assert history(folder, "seed0")["finished"]
+    exact = run(tmp_path / "exact")
+    # The first step: later on, the gradient scaler leaves out steps that overflow.
+    of_first_step = [
+        float(records(f / "seed0")["loss_histories.csv"][1][1]) for f in (folder, exact)
+    ]
+    assert of_first_step[0] == pytest.approx(of_first_step[1], rel=0.01)
+    assert of_first_step[0] != of_first_step[1]
+    scaler = folder / "seed0" / "models" / "scaler_4.pth"
+    assert scaler.exists() == (precision == "float16")
+
+
+def test_deterministic_mode():
+    try:
+        build_trial(tiny.config({"deterministic": True}), 0, None, None, CPU)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -1,0 +1,200 @@
+"""The presets: complete, buildable, and CARS196's are the official settings."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
+
+import torch  # noqa: E402
+
+from benchmarks.config import load, preset_names  # noqa: E402
+from benchmarks.config.building import split_spec  # noqa: E402
+from benchmarks.protocol.check import Checker  # noqa: E402
+from benchmarks.protocol.trial import build_trial  # noqa: E402
+from benchmarks.report.published import published  # noqa: E402
+from pml_memvir import MemVir  # noqa: E402
+
+from . import tiny  # noqa: E402
+
+DATASETS = ("cub200", "cars196", "sop", "inshop", "emoji", "glyphs")
+LOSSES = {
+    "softmax": "Softmax",
+    "norm_softmax": "NormSoftmax",
+    "cosface": "CosFaceLoss",
+    "arcface": "ArcFaceLoss",
+    "proxy_nca": "ProxyNCA",
+    "proxy_anchor": "ProxyAnchorLoss",
+}
+
+
+def test_every_arm_is_there():
+    expected = {
+        f"{dataset}/{loss}{memvir}"
+        for dataset in DATASETS
+        for loss in LOSSES
+        for memvir in ("", "_memvir")
+    }
+    assert set(preset_names()) == expected
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_preset(name):
+    config = load(name)
+    dataset, _, arm = name.partition("/")
+    loss, arguments = split_spec(config.loss_funcs["metric_loss"], "loss")
+    if arm.endswith("_memvir"):
+        plain = load(f"{dataset}/{arm.removesuffix('_memvir')}")
+        assert loss == "MemVir" and config.baseline == plain.experiment_name
+        assert arguments["loss"] == plain.loss_funcs["metric_loss"]
+        # Nothing but loss and schedule differs.
+        for key in ("models", "transforms", "dataset", "trainer", "tester", "seeds"):
+            assert getattr(config, key) == getattr(plain, key)
+        loss, _ = split_spec(arguments["loss"], "loss")
+    else:
+        assert config.baseline is None
+    assert loss == LOSSES[arm.removesuffix("_memvir")]
+    assert config.experiment_name == name
+    if dataset in ("cub200", "cars196", "sop"):
+        assert published(name)
+    assert len(config.seeds) == 5
+
+
+# A small trunk stands for the real ones, which are built once for each data set below.
+SMALL_TRUNK = {"SmallConvNet": {"width": 8}}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_preset_builds(name):
+    if load(name).transforms:
+        pytest.importorskip("torchvision", reason="transforms are torchvision's")
+    config = load(name)
+    models = {**copy.deepcopy(config.models), "trunk": SMALL_TRUNK}
+    checker = Checker(torch.device("cpu"))
+    checker._once = lambda spec, action: "ok"  # data and weights: not here
+    assert checker.check(replace(config, models=models)).builds == "ok"
+
+
+@pytest.mark.parametrize("name", [f"{d}/norm_softmax_memvir" for d in DATASETS])
+def test_networks_of_presets_build(name):
+    pytest.importorskip("torchvision", reason="transforms are torchvision's")
+    if name.startswith("emoji"):
+        pytest.importorskip("efficientnet_lite_pytorch", reason="emoji's network")
+    checker = Checker(torch.device("cpu"))
+    checker._once = lambda spec, action: "ok"
+    assert checker.check(load(name)).builds == "ok"
+
+
+@pytest.mark.parametrize(
+    "overlay", ["resnet18", "max_pooling", "avg_max_pooling", "cross_validation"]
+)
+def test_overlays_build(overlay):
+    pytest.importorskip("torchvision", reason="transforms are torchvision's")
+    checker = Checker(torch.device("cpu"))
+    checker._once = lambda spec, action: "ok"
+    config = load("cars196/norm_softmax_memvir", [overlay])
+    assert checker.check(config).builds == "ok"
+
+
+def official(name):
+    pytest.importorskip("torchvision", reason="transforms are torchvision's")
+    config = load(f"cars196/{name}")
+
+    class Stand:
+        def __init__(self, split, arguments, transform):
+            count, classes = (8054, 98) if split == "train" else (8131, 98)
+            first = 0 if split == "train" else 98
+            self.labels = [first + i % classes for i in range(count)]
+
+        def __len__(self):
+            return len(self.labels)
+
+    models = copy.deepcopy(config.models)
+    del models["trunk"]["bninception"]["checkpoint"]
+    return build_trial(
+        replace(config, models=models), 0, None, None, torch.device("cpu"), Stand
+    )
+
+
+@pytest.mark.parametrize(
+    "name, scale, epochs, interval, memvir",
+    [
+        ("norm_softmax", 23, 130, 5, None),
+        ("norm_softmax_memvir", 23, 2000, 10, (45, 10)),
+        ("proxy_nca", 12, 130, 5, None),
+        ("proxy_nca_memvir", 12, 2000, 10, (20, 25)),
+    ],
+)
+def test_cars196_is_official(name, scale, epochs, interval, memvir):
+    """The commands of the official README, and the defaults of its main.py."""
+    trial = official(name)
+    config, loss = trial.config, trial.loss_funcs["metric_loss"]
+    assert config.source == "official"
+    assert trial.steps_per_epoch == 63  # with the last, smaller batch
+    assert trial.trainer.batch_size == 128 and trial.trainer.freeze_trunk_batchnorm
+    assert (config.num_epochs_train, config.save_interval) == (epochs, interval)
+    assert loss.scale == scale and loss.W.shape == (512, 98)
+    if memvir is not None:
+        assert isinstance(loss, MemVir)
+        assert (loss.num_steps, loss.step_gap) == memvir
+        assert loss.warmup_steps == 40 * 63
+    for key, lr in (
+        ("trunk_optimizer", 1e-4),
+        ("embedder_optimizer", 1e-4),
+        ("metric_loss_optimizer", 1e-2),
+    ):
+        optimizer = trial.trainer.optimizers[key]
+        assert isinstance(optimizer, torch.optim.Adam)
+        group = optimizer.param_groups[0]
+        assert (group["lr"], group["eps"], group["weight_decay"]) == (lr, 0.01, 1e-4)
+        # A tenth from epoch 50 on, or in the last epoch of the long schedule.
+        scheduler = trial.trainer.lr_schedulers[
+            key.replace("_optimizer", "_scheduler_by_epoch")
+        ]
+        first_low = 50 if memvir is None else 2000
+        lrs = {}
+        for epoch in range(1, epochs + 1):
+            lrs[epoch] = group["lr"]
+            optimizer.step()
+            scheduler.step()
+        assert lrs[first_low - 1] == lr
+        assert lrs[first_low] == pytest.approx(lr / 10)
+        assert lrs[epochs] == pytest.approx(lr / 10)
+    train = trial.splits.train.dataset.__class__
+    assert train.__name__ == "Stand"
+    names = [type(t).__name__ for t in _transforms(config, "train")]
+    assert names == ["RandomResizedCrop", "RandomHorizontalFlip", "Preprocessing"]
+    crop = _transforms(config, "train")[0]
+    assert tuple(crop.size) == (224, 224) and tuple(crop.scale) == (0.08, 1.0)
+    assert [type(t).__name__ for t in _transforms(config, "eval")] == [
+        "Resize",
+        "CenterCrop",
+        "Preprocessing",
+    ]
+
+
+def _transforms(config, key):
+    from benchmarks.backbones import CAFFE
+    from benchmarks.protocol.transforms import compose
+
+    return compose(config.transforms[key], CAFFE, key).transforms
+
+
+def test_missing_data_and_weights_are_told():
+    pytest.importorskip("torchvision", reason="transforms are torchvision's")
+    config = load("cars196/norm_softmax", [], ["dataset.Cars196.root=/absent"])
+    found = Checker(torch.device("cpu")).check(config)
+    assert found.builds == "ok" and not found.ready
+    assert "data prepare cars196" in found.data and "/absent" in found.data
+    assert "there is no checkpoint" in found.weights
+
+
+def test_check_finds_what_does_not_fit():
+    changes = {"models": {"trunk~OVERRIDE~": {"bninception": {}}}}  # 12 pixels
+    found = Checker(torch.device("cpu")).check(
+        tiny.config({"loss_funcs": {"metric_loss~OVERRIDE~": {"NormSoftmax": {"scal": 1}}}})
+    )
+    assert "Did you mean 'scale'" in found.builds
+    assert Checker(torch.device("cpu")).check(tiny.config()).ready
+    assert Checker(torch.device("cpu")).check(tiny.config(changes)).data == "ok"
