@@ -95,7 +95,10 @@ TRANSFORMS = {
             {"transforms~SWAP~2": {"RandomHorizontalFlip": "RandomVerticalFlip"}},
             {
                 "transforms": {
-                    "train": {"Resize": {"size": 256}, "RandomVerticalFlip": {"p": 0.5}},
+                    "train": {
+                        "Resize": {"size": 256},
+                        "RandomVerticalFlip": {"p": 0.5},
+                    },
                     "eval": {"Resize": {"size": 256}},
                 }
             },
@@ -107,7 +110,11 @@ TRANSFORMS = {
         ),
         ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
         ({"a": {"b": 1}}, {"a": None}, {"a": None}),
-        ({"a": {"lr": 1}}, {"a": {"lr~LOG_BAYESIAN~": [1, 2]}}, {"a": {"lr~LOG_BAYESIAN~": [1, 2]}}),
+        (
+            {"a": {"lr": 1}},
+            {"a": {"lr~LOG_BAYESIAN~": [1, 2]}},
+            {"a": {"lr~LOG_BAYESIAN~": [1, 2]}},
+        ),
         ({"a": {"lr~BAYESIAN~": [1, 2]}}, {"a": {"lr": 3}}, {"a": {"lr": 3}}),
     ],
 )
@@ -197,14 +204,23 @@ def test_nested_losses_get_classes_and_sizes():
     [
         ({"NormSoftmx": {}}, r"unknown loss 'NormSoftmx'\. Did you mean 'NormSoftmax'"),
         ({"normsoftmax": {}}, "Did you mean 'NormSoftmax'"),
-        ({"CosFaceLoss": {"margn": 1}}, "unknown argument 'margn'. Did you mean 'margin'"),
+        (
+            {"CosFaceLoss": {"margn": 1}},
+            "unknown argument 'margn'. Did you mean 'margin'",
+        ),
         ({"CosFaceLoss": {}, "ArcFaceLoss": {}}, "expected one class, got 2.*OVERRIDE"),
         ({"CosFaceLoss": 3}, "expected arguments, got 3"),
         (["CosFaceLoss"], "expected {ClassName: arguments}"),
         ({"NormSoftmax": {"scale": -1}}, "NormSoftmax: scale must be > 0"),
         ({"MemVir": {"loss": {"NormSoftmax": {}}, "num_steps": 2}}, "needs step_gap"),
         (
-            {"MemVir": {"loss": {"ContrastiveLoss": {}}, "num_steps": 2, "step_gap": 1}},
+            {
+                "MemVir": {
+                    "loss": {"ContrastiveLoss": {}},
+                    "num_steps": 2,
+                    "step_gap": 1,
+                }
+            },
             "ContrastiveLoss",
         ),
         (
@@ -294,7 +310,12 @@ def test_layers(folder):
     [
         ("cars196/norm_softmx", [], [], "Did you mean 'cars196/norm_softmax'"),
         ("glyphs/softmax", ["resnet5"], [], "Did you mean 'resnet50'"),
-        ("glyphs/softmax", [], ["num_epoch_train=3"], "Did you mean 'num_epochs_train'"),
+        (
+            "glyphs/softmax",
+            [],
+            ["num_epoch_train=3"],
+            "Did you mean 'num_epochs_train'",
+        ),
         ("glyphs/softmax", [], ["num_epochs_train=x"], "num_epochs_train"),
         ("glyphs/softmax", [], ["num_epochs_train=0"], "must be >= 1"),
         ("glyphs/softmax", [], ["seeds=[1,1]"], "distinct"),

@@ -193,7 +193,9 @@ def test_resumed_after_a_kill_at_any_write(straight, tmp_path, monkeypatch, part
     ]
     assert files[0] == files[1]
     for name in files[0]:
-        one, other = (torch.load(f / name, weights_only=True) for f in (folder, expected))
+        one, other = (
+            torch.load(f / name, weights_only=True) for f in (folder, expected)
+        )
         if "trunk_" in name and "optimizer" not in name:
             assert all(torch.equal(one[key], other[key]) for key in other)
 
@@ -256,9 +258,7 @@ def test_folds_share_no_class():
             lambda split, transform: tiny.Tiny(split), tiny.Tiny.SPLITS, fold
         )
         validation = set(splits.evaluation["val"].labels)
-        trained = {
-            tiny.Tiny("train").labels[i] for i in splits.train.indices
-        }
+        trained = {tiny.Tiny("train").labels[i] for i in splits.train.indices}
         assert validation | trained == set(range(8)) and not validation & trained
         assert sorted(set(splits.train.labels)) == list(range(6))
         assert set(splits.evaluation["test"].labels) == set(range(8, 12))
@@ -300,7 +300,9 @@ def test_cross_validation_and_concatenated_embeddings(tmp_path):
             epoch = load_models(trial, folder / "seed0" / f"fold{fold}", selection)
             kept = History.load(folder / "seed0" / f"fold{fold}")
             assert epoch == (
-                4 if selection == "last" else kept.best_epoch(kept.primary_metric, "val")
+                4
+                if selection == "last"
+                else kept.best_epoch(kept.primary_metric, "val")
             )
             for model in trial.models.values():
                 model.eval()
@@ -316,23 +318,32 @@ def test_cross_validation_and_concatenated_embeddings(tmp_path):
         assert joined[selection]["precision_at_1"] == pytest.approx(recall)
     first = history(folder, "seed0", "fold0")
     assert first["fold"] == 0 and first["validation"] == "val"
-    assert first["epochs"][0]["loss"] != history(folder, "seed0", "fold1")["epochs"][0]["loss"]
+    assert (
+        first["epochs"][0]["loss"]
+        != history(folder, "seed0", "fold1")["epochs"][0]["loss"]
+    )
 
 
 def test_queries_are_searched_in_the_gallery(tmp_path):
     folder = run(tmp_path, {"dataset~OVERRIDE~": {"TinyShop": {}}})
     found = history(folder, "seed0")
-    trial = build_trial(experiment.load_saved(folder / "config.yaml"), 0, None, None, CPU)
+    trial = build_trial(
+        experiment.load_saved(folder / "config.yaml"), 0, None, None, CPU
+    )
     load_models(trial, folder / "seed0", "last")
     sets = {}
     for name in ("query", "gallery"):
         sets[name] = trial.tester.get_all_embeddings(
-            trial.splits.evaluation[name], trial.models["trunk"], trial.models["embedder"]
+            trial.splits.evaluation[name],
+            trial.models["trunk"],
+            trial.models["embedder"],
         )
     nearest = (sets["query"][0] @ sets["gallery"][0].T).argmax(1)
     recall = (sets["gallery"][1][nearest] == sets["query"][1]).double().mean().item()
     assert found["test"] == "query"
-    assert found["epochs"][-1]["splits"]["query"]["precision_at_1"] == pytest.approx(recall)
+    assert found["epochs"][-1]["splits"]["query"]["precision_at_1"] == pytest.approx(
+        recall
+    )
 
 
 # ------------------------------------------------------------------- building a trial
@@ -392,7 +403,10 @@ def test_plain_and_memvir_see_the_same_batches_until_virtual_classes(tmp_path):
             {"optimizers~APPLY~3": {"scheduler_by_epoch": {"StepLR": {"step": 1}}}},
             "StepLR: unknown argument 'step'. Did you mean 'step_size'",
         ),
-        ({"sampler": {"MPerClassSampler": {"m": 3}}}, "m \\* \\(number of unique|batch"),
+        (
+            {"sampler": {"MPerClassSampler": {"m": 3}}},
+            "m \\* \\(number of unique|batch",
+        ),
     ],
 )
 def test_trials_that_cannot_be_meant(changes, message):
@@ -416,7 +430,9 @@ def test_sampler_scheduler_and_clipping():
     trainer.set_to_train()
     trainer.dataloader_iter = iter(trainer.dataloader)
     trainer.forward_and_backward()
-    norm = torch.stack([p.grad.norm() for p in trial.models["trunk"].parameters()]).norm()
+    norm = torch.stack(
+        [p.grad.norm() for p in trial.models["trunk"].parameters()]
+    ).norm()
     assert 0 < norm <= 1.001e-3
 
 

@@ -193,7 +193,9 @@ def test_missing_data_and_weights_are_told():
 def test_check_finds_what_does_not_fit():
     changes = {"models": {"trunk~OVERRIDE~": {"bninception": {}}}}  # 12 pixels
     found = Checker(torch.device("cpu")).check(
-        tiny.config({"loss_funcs": {"metric_loss~OVERRIDE~": {"NormSoftmax": {"scal": 1}}}})
+        tiny.config(
+            {"loss_funcs": {"metric_loss~OVERRIDE~": {"NormSoftmax": {"scal": 1}}}}
+        )
     )
     assert "Did you mean 'scale'" in found.builds
     assert Checker(torch.device("cpu")).check(tiny.config()).ready

@@ -28,8 +28,9 @@ def data() -> None:
     "--archive",
     "archives",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A file that you have downloaded; can be given several times.",
+    type=click.Path(path_type=Path, exists=True),
+    help="A file that you have downloaded (for emoji, or a folder of them); can be "
+    "given several times.",
 )
 @click.option(
     "--annotations",

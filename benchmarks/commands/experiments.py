@@ -159,7 +159,9 @@ def list_names(kind: str | None) -> None:
     console = Console()
     if kind is not None:
         if kind not in registry.MODULES:
-            raise click.BadParameter(f"unknown kind {kind!r}" + suggest(kind, registry.MODULES))
+            raise click.BadParameter(
+                f"unknown kind {kind!r}" + suggest(kind, registry.MODULES)
+            )
         console.print("\n".join(registry.names(kind)), highlight=False)
         return
     table = Table("preset", "loss", "MemVir N, M", "epochs", "settings")
@@ -170,8 +172,6 @@ def list_names(kind: str | None) -> None:
         if loss == "MemVir":
             memvir = f"{arguments['num_steps']}, {arguments['step_gap']}"
             loss, _ = split_spec(arguments["loss"], "loss")
-        table.add_row(
-            name, loss, memvir, str(config.num_epochs_train), config.source
-        )
+        table.add_row(name, loss, memvir, str(config.num_epochs_train), config.source)
     console.print(table)
     console.print(f"kinds of names: {', '.join(registry.MODULES)}", highlight=False)

@@ -95,14 +95,18 @@ def load_all(
 
 def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     """What a user can put right is shown as a message, not as a traceback."""
+
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from ..config import ConfigError
-        from ..datasets.errors import DatasetError
-
         try:
             return command(*args, **kwargs)
-        except (ConfigError, DatasetError, FileNotFoundError) as error:
-            raise click.ClickException(str(error)) from error
+        except (ValueError, FileNotFoundError) as error:
+            # Imported only now: what they import reads settings of `quiet_bars`.
+            from ..config import ConfigError
+            from ..datasets.errors import DatasetError
+
+            if isinstance(error, (ConfigError, DatasetError, FileNotFoundError)):
+                raise click.ClickException(str(error)) from error
+            raise
 
     return wrapped

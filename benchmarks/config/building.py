@@ -68,9 +68,7 @@ def build(
             raise ConfigError(f"{where}.{key} is filled in; leave it out")
         if key not in parameters:
             known = parameters.keys() - given.keys()
-            raise ConfigError(
-                f"{where}: unknown argument {key!r}{suggest(key, known)}"
-            )
+            raise ConfigError(f"{where}: unknown argument {key!r}{suggest(key, known)}")
     values = {
         key: _value(key, value, f"{where}.{key}", fill)
         for key, value in arguments.items()

@@ -181,9 +181,7 @@ def draw_tsne(trial: Trial, path: Path) -> None:
     embeddings, labels = trial.tester.get_all_embeddings(
         dataset, trial.models["trunk"], trial.models["embedder"]
     )
-    plots.classes_by_tsne(
-        embeddings, labels.flatten(), trial.config.tsne_classes, path
-    )
+    plots.classes_by_tsne(embeddings, labels.flatten(), trial.config.tsne_classes, path)
 
 
 def folds_of(count: int | None) -> list[int | None]:

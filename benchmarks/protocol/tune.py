@@ -24,6 +24,7 @@ from .trial import build_trial, num_folds
 STORAGE = "study.db"
 BEST = "best.yaml"
 SEARCHED = "searched.yaml"
+INTERRUPTED = "interrupted"
 
 
 def tune(
@@ -80,7 +81,11 @@ def tune(
         name = f"trial-{_digest(chosen)}"
         of_trial = validated({**with_values(values, chosen), "experiment_name": name})
         console.rule(f"trial {trial.number}: {chosen}")
-        run(of_trial, folder, device, console)
+        try:
+            run(of_trial, folder, device, console)
+        except KeyboardInterrupt:
+            trial.set_user_attr(INTERRUPTED, True)
+            raise
         return score(folder / name, of_trial)
 
     done = len(_finished(study))
@@ -128,14 +133,24 @@ def _claim(folder: Path, values: dict[str, Any], found: list[Range]) -> None:
 
 
 def _take_up_killed(study: optuna.Study) -> None:
-    """Trials that a kill left running are closed, and their values tried first.
+    """Trials that a kill or Ctrl-C stopped are closed, and their values tried first.
 
     Their folders are named by the values: what was trained is not lost.
     """
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        if trial.params:
-            study.enqueue_trial(trial.params, skip_if_exists=True)
+    state = optuna.trial.TrialState
+    settled = [t.params for t in study.get_trials(states=(state.COMPLETE,))]
+    settled += [
+        t.system_attrs.get("fixed_params", {})
+        for t in study.get_trials(states=(state.WAITING,))
+    ]
+    for trial in study.get_trials(states=(state.RUNNING, state.FAIL)):
+        if trial.state == state.RUNNING:
+            study.tell(trial.number, state=state.FAIL)
+        elif not trial.user_attrs.get(INTERRUPTED):
+            continue  # it failed by itself, and would again
+        if trial.params and trial.params not in settled:
+            study.enqueue_trial(trial.params)
+            settled.append(trial.params)
 
 
 def _finished(study: optuna.Study) -> list[Any]:
