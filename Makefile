@@ -1,8 +1,10 @@
 # What the project can do from a fresh checkout. Everything is installed into .venv,
-# once; VENV, PYTHON and REQUIRE (further requirements, as pip takes them) can be set.
+# once; VENV, PYTHON, REQUIRE (further requirements, as pip takes them) and EXTRAS (what
+# to test with) can be set.
 PYTHON ?= python3
 VENV ?= .venv
 REQUIRE ?=
+EXTRAS ?= bench,test
 bin := $(VENV)/bin
 
 .PHONY: help demo test test-oldest lint clean
@@ -10,7 +12,8 @@ bin := $(VENV)/bin
 help:
 	@echo "make demo         train a small network on rendered letters, without and with MemVir"
 	@echo "make test         run the tests"
-	@echo "make test-oldest  run the tests on torch 2.1 and numpy 1, in .venv-oldest"
+	@echo "make test-oldest  run the tests on torch 2.1 and numpy 1, in .venv-oldest;"
+	@echo "                  those that need an extra of the benchmarks are skipped"
 	@echo "make lint         check format, style and types"
 	@echo "make clean        remove .venv and .venv-oldest"
 
@@ -21,7 +24,7 @@ test: $(VENV)/.test
 	$(bin)/python -m pytest
 
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest REQUIRE='"torch==2.1.*" "numpy<2"'
+	$(MAKE) test VENV=.venv-oldest EXTRAS=test REQUIRE='"torch==2.1.*" "numpy<2"'
 
 lint: $(VENV)/.dev
 	$(bin)/black --check pml_memvir benchmarks examples tests setup.py
@@ -34,7 +37,7 @@ clean:
 
 # One stamp for each set of extras that is installed.
 $(VENV)/.demo: extra = bench
-$(VENV)/.test: extra = test
+$(VENV)/.test: extra = $(EXTRAS)
 $(VENV)/.dev: extra = dev
 $(VENV)/.demo $(VENV)/.test $(VENV)/.dev: setup.cfg setup.py | $(bin)/pip
 	@echo "Installing pml-memvir[$(extra)] into $(VENV) (PyTorch is large: some minutes)"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import unicodedata
 from collections import defaultdict
@@ -15,9 +13,8 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from . import letters
+from . import cached_arrays, letters
 
-LOGGER = logging.getLogger("benchmarks")
 FILE_NAME = "glyphs.npz"
 FORMAT = 1
 MIN_IMAGES = 12  # a class of fewer is left out
@@ -87,19 +84,13 @@ class Glyphs(Dataset):
         )
 
 
-def load_or_render(path: Path) -> dict[str, np.ndarray]:
+def load_or_render(path: Path) -> cached_arrays.Arrays:
     """The arrays of `path`, rendered first where there is no sound file."""
-    if path.exists():
-        try:
-            return _load(path)
-        except Exception as error:  # a damaged archive raises almost anything
-            LOGGER.warning("%s is rendered again: %s", path, error)
-    arrays = render()
-    _save(path, arrays)
-    return arrays
+    key = f"{FORMAT} {letters.fonts_digest()}"
+    return cached_arrays.load_or_make(path, ARRAYS, key, render)
 
 
-def render() -> dict[str, np.ndarray]:
+def render() -> cached_arrays.Arrays:
     """All images, grouped by class, training classes first."""
     all_letters = letters.letters_of_every_face()
     pictures = letters.draw_all(all_letters)
@@ -132,34 +123,6 @@ def render() -> dict[str, np.ndarray]:
 def _latin_or_all(group: list[str]) -> list[str]:
     """Of letters of one shape the Latin ones if there are any, else all."""
     return [x for x in group if letters.script(x) == "Latn"] or group
-
-
-def _digest(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(f"{FORMAT} {letters.fonts_digest()}".encode())
-    for name in ARRAYS:
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return digest.hexdigest()
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in ARRAYS}
-        digest = str(file["digest"])
-    if digest != _digest(arrays):
-        raise ValueError("its checksum does not match, or other fonts made it")
-    return arrays
-
-
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Under a temporary name first: a reader never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, digest=np.array(_digest(arrays)), **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def contact_sheet(dataset: Glyphs, classes: int = 40, columns: int = 16) -> Image.Image:

@@ -59,7 +59,7 @@ class SafeHookContainer(_SafeHookContainer):
         def hook(trainer: Any) -> bool:
             last = trainer.epoch == history.num_epochs
             if trainer.epoch % save_interval and not last:
-                trainer.start_pass()
+                _start_pass(trainer)
                 return True
             entry = self.evaluate(trainer, tester, splits)
             history.epochs.append(entry)
@@ -71,7 +71,7 @@ class SafeHookContainer(_SafeHookContainer):
             history.finished = last or history.stopped_early
             self._keep(trainer, history, folder)
             if not history.finished:
-                trainer.start_pass()
+                _start_pass(trainer)
             return not history.finished
 
         return hook
@@ -119,6 +119,14 @@ class SafeHookContainer(_SafeHookContainer):
         if finished:
             history.finished = True
             history.save(folder)
+
+
+def _start_pass(trainer: Any) -> None:
+    """Begin the next epoch with a new pass over the data, as a resumed training does.
+
+    PML's trainers go on in the old one where `iterations_per_epoch` is not its length.
+    """
+    trainer.dataloader_iter = iter(trainer.dataloader)
 
 
 # The name that powerful-benchmarker's configs have.

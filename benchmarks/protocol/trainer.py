@@ -23,8 +23,6 @@ class MetricLossOnly(trainers.MetricLossOnly):
         mixed_precision: None, "float16" (with a gradient scaler) or "bfloat16".
         **kwargs: see PML's BaseTrainer.
 
-    Each epoch begins with a new pass over the data, also where `iterations_per_epoch`
-    is not the length of the loader, so that training can resume at any epoch.
     """
 
     def __init__(
@@ -64,10 +62,6 @@ class MetricLossOnly(trainers.MetricLossOnly):
         )
         if not self.iterations_per_epoch:
             self.iterations_per_epoch = len(self.dataloader)
-        self.start_pass()
-
-    def start_pass(self) -> None:
-        """Begin a new pass over the data."""
         self.dataloader_iter = iter(self.dataloader)
 
     def calculate_loss(self, curr_batch: Any) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils import logging_presets
@@ -21,16 +17,11 @@ from ..config.errors import suggest
 from ..config.registry import find
 from . import trainer as trainers
 from .history import History
+from .optimizers import build_optimizers
+from .seeding import seed_everything
 from .split_managers import Splits
 from .transforms import compose
 
-LOGGER = logging.getLogger("benchmarks")
-SCHEDULERS = {
-    "scheduler": "by_epoch",
-    "scheduler_by_epoch": "by_epoch",
-    "scheduler_by_iteration": "by_iteration",
-    "scheduler_by_plateau": "by_plateau",
-}
 # What stands in for a data set that is not there: see `check`.
 MakeDataset = Callable[[str, dict[str, Any], Any], Any]
 
@@ -115,7 +106,9 @@ def build_trial(
         key: build("miner", spec, f"mining_funcs.{key}", fill=fill)
         for key, spec in config.mining_funcs.items()
     }
-    optimizers, schedulers, clippers = _optimizers(config, {**models, **loss_funcs})
+    optimizers, schedulers, clippers = build_optimizers(
+        config, {**models, **loss_funcs}
+    )
     hooks = _hooks(config, folder)
     tester = build(
         "tester",
@@ -150,7 +143,7 @@ def build_trial(
             "data_device": device,
             "end_of_iteration_hook": hooks.end_of_iteration_hook,
         },
-        fill={"iterations_per_epoch": steps},
+        fill={"iterations_per_epoch": steps, "dataset_labels": splits.train.labels},
     )
     return Trial(
         config,
@@ -166,19 +159,6 @@ def build_trial(
         history,
         steps,
     )
-
-
-def seed_everything(seed: int, fold: int | None, deterministic: bool) -> None:
-    """Seed all generators; a fold has its own, so that its models start elsewhere."""
-    if fold is not None:
-        seed = int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.backends.cudnn.benchmark = not deterministic
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def _models(config: Config, device: torch.device) -> dict[str, torch.nn.Module]:
@@ -259,59 +239,6 @@ def _sampler(config: Config, splits: Splits, batch_size: int) -> Any:
             "length_before_new_iter": len(splits.train),
         },
     )
-
-
-def _optimizers(
-    config: Config, modules: Mapping[str, torch.nn.Module]
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Optimizers, with the schedulers and gradient clippers that are among theirs."""
-    optimizers: dict[str, Any] = {}
-    schedulers: dict[str, Any] = {}
-    clippers: dict[str, Any] = {}
-    known = [f"{name}_optimizer" for name in modules]
-    for key, spec in config.optimizers.items():
-        where = f"optimizers.{key}"
-        if key not in known:
-            raise ConfigError(f"optimizers: unknown key {key!r}{suggest(key, known)}")
-        name = key.removesuffix("_optimizer")
-        parameters = [p for p in modules[name].parameters() if p.requires_grad]
-        if not parameters:
-            raise ConfigError(f"{where}: {name} has no parameters; delete it")
-        class_name, arguments = split_spec(spec, where)
-        own = {k: v for k, v in arguments.items() if k not in (*SCHEDULERS, CLIP)}
-        optimizer = build(
-            "optimizer", {class_name: own}, where, given={"params": parameters}
-        )
-        optimizers[key] = optimizer
-        for argument, kind in SCHEDULERS.items():
-            if arguments.get(argument):
-                schedulers[f"{name}_scheduler_{kind}"] = build(
-                    "scheduler",
-                    arguments[argument],
-                    f"{where}.{class_name}.{argument}",
-                    given={"optimizer": optimizer},
-                )
-        if arguments.get(CLIP):
-            clippers[f"{name}_grad_clipper"] = _Clipper(parameters, arguments[CLIP])
-    for name, module in modules.items():
-        key = f"{name}_optimizer"
-        if key not in optimizers and any(p.requires_grad for p in module.parameters()):
-            raise ConfigError(
-                f"{name} ({type(module).__name__}) has parameters and no optimizer: "
-                f"add optimizers.{key}, such as {key}: {{Adam: {{lr: 0.01}}}}"
-            )
-    return optimizers, schedulers, clippers
-
-
-CLIP = "clip_grad_norm"
-
-
-class _Clipper:
-    def __init__(self, parameters: list[torch.nn.Parameter], norm: float) -> None:
-        self.parameters, self.norm = parameters, norm
-
-    def __call__(self) -> None:
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.norm)
 
 
 def _hooks(config: Config, folder: Path | None) -> Any:

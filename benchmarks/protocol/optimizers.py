@@ -1,0 +1,76 @@
+"""Optimizers of a config, one for each model and loss that has parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..config import Config, ConfigError
+from ..config.building import build, split_spec
+from ..config.errors import suggest
+
+SCHEDULERS = {
+    "scheduler": "by_epoch",
+    "scheduler_by_epoch": "by_epoch",
+    "scheduler_by_iteration": "by_iteration",
+    "scheduler_by_plateau": "by_plateau",
+}
+CLIP = "clip_grad_norm"
+
+
+def build_optimizers(
+    config: Config, modules: Mapping[str, torch.nn.Module]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Optimizers, schedulers and gradient clippers, as PML's trainers take them.
+
+    Schedulers and `clip_grad_norm` are written among an optimizer's arguments.
+
+    Raises:
+        ConfigError: among others, a module has parameters and no optimizer.
+    """
+    optimizers: dict[str, Any] = {}
+    schedulers: dict[str, Any] = {}
+    clippers: dict[str, Any] = {}
+    known = [f"{name}_optimizer" for name in modules]
+    for key, spec in config.optimizers.items():
+        where = f"optimizers.{key}"
+        if key not in known:
+            raise ConfigError(f"optimizers: unknown key {key!r}{suggest(key, known)}")
+        name = key.removesuffix("_optimizer")
+        parameters = [p for p in modules[name].parameters() if p.requires_grad]
+        if not parameters:
+            raise ConfigError(f"{where}: {name} has no parameters; delete it")
+        class_name, arguments = split_spec(spec, where)
+        own = {k: v for k, v in arguments.items() if k not in (*SCHEDULERS, CLIP)}
+        optimizer = build(
+            "optimizer", {class_name: own}, where, given={"params": parameters}
+        )
+        optimizers[key] = optimizer
+        for argument, kind in SCHEDULERS.items():
+            if arguments.get(argument):
+                schedulers[f"{name}_scheduler_{kind}"] = build(
+                    "scheduler",
+                    arguments[argument],
+                    f"{where}.{class_name}.{argument}",
+                    given={"optimizer": optimizer},
+                )
+        if arguments.get(CLIP):
+            clippers[f"{name}_grad_clipper"] = _Clipper(parameters, arguments[CLIP])
+    for name, module in modules.items():
+        key = f"{name}_optimizer"
+        if key not in optimizers and any(p.requires_grad for p in module.parameters()):
+            raise ConfigError(
+                f"{name} ({type(module).__name__}) has parameters and no optimizer: "
+                f"add optimizers.{key}, such as {key}: {{Adam: {{lr: 0.01}}}}"
+            )
+    return optimizers, schedulers, clippers
+
+
+class _Clipper:
+    def __init__(self, parameters: list[torch.nn.Parameter], norm: float) -> None:
+        self.parameters, self.norm = parameters, norm
+
+    def __call__(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.norm)
