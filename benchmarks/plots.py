@@ -40,8 +40,11 @@ def classes_by_tsne(
     num_classes: int,
     path: Path,
     seed: int = 0,
-) -> None:
+) -> bool:
     """Embeddings of the classes with most images, a colour a class.
+
+    Nothing is drawn, and False returned, where embeddings are not finite or all alike:
+    scikit-learn's t-SNE can crash on them.
 
     Args:
         embeddings: (R, D).
@@ -55,6 +58,8 @@ def classes_by_tsne(
     chosen = torch.isin(labels.cpu(), shown)
     points = embeddings.cpu()[chosen].float().numpy()
     names = labels.cpu()[chosen].numpy()
+    if len(points) < 4 or not np.isfinite(points).all() or points.std(0).max() < 1e-6:
+        return False
     perplexity = min(30, (len(points) - 1) / 3)
     tsne = TSNE(init="pca", perplexity=perplexity, random_state=seed)
     flat = tsne.fit_transform(points)
@@ -70,6 +75,7 @@ def classes_by_tsne(
     temporary = path.with_name(f".{path.name}")
     figure.savefig(temporary, dpi=150, format="png")
     temporary.replace(path)
+    return True
 
 
 def snapshots_by_tsne(

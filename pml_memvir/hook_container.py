@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy
 import torch
-from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils.logging_presets import HookContainer
+
+from .left_out import left_out, plain, put_back, with_counters
 
 RNG = "rng"
 
@@ -26,8 +27,9 @@ class SafeHookContainer(HookContainer):
     shuffles and augments differently. Here, each file is written under a temporary name
     and renamed. `trunk_*.pth`, by which a checkpoint is found, is renamed last, and the
     previous checkpoint is deleted after that. `rng_*.pth` has the states of Python's,
-    NumPy's and PyTorch's generators, on the CPU and on all GPUs, and of PML's
-    MPerClassSampler; other samplers must draw from those generators only.
+    NumPy's and PyTorch's generators, on the CPU and on all GPUs, of PML's samplers
+    MPerClassSampler and FixedSetOfTriplets, and where CrossBatchMemory is in its queue;
+    other samplers must draw from those generators only.
 
     A file that cannot be written raises OSError, where PML logs a warning. Files are
     read with `weights_only=True`. Arguments, names of files and the rest are PML's.
@@ -45,9 +47,9 @@ class SafeHookContainer(HookContainer):
         things = self._things(trainer)
         for name in self._order(things):
             if name == RNG:
-                state = {**random_states(), "sampler": _sampler_state(trainer)}
+                state = {**random_states(), **left_out(trainer)}
             else:
-                state = things[name].state_dict()
+                state = plain(things[name].state_dict())
             write_atomically(state, _path(model_folder, name, curr_suffix))
         if prev_suffix is not None and prev_suffix != curr_suffix:
             for name in reversed(self._order(things)):
@@ -85,10 +87,13 @@ class SafeHookContainer(HookContainer):
                 states[name] = torch.load(path, map_location="cpu", weights_only=True)
         for name, state in states.items():
             if name != RNG:
-                things[name].load_state_dict(state)
+                thing = things[name]
+                if not isinstance(thing, torch.nn.Module):
+                    state = with_counters(thing.state_dict(), state)
+                thing.load_state_dict(state)
         if RNG in states:
             set_random_states(states[RNG])
-            _set_sampler_state(trainer, states[RNG]["sampler"])
+            put_back(trainer, states[RNG])
         return epoch + 1
 
     def _things(self, trainer: Any) -> dict[str, Any]:
@@ -113,18 +118,6 @@ def _latest_epoch(folder: str, best: bool) -> int | None:
     pattern = re.compile(r"trunk_best(\d+)\.pth" if best else r"trunk_(\d+)\.pth")
     found = (pattern.fullmatch(path.name) for path in Path(folder).glob("trunk_*"))
     return max((int(match[1]) for match in found if match), default=None)
-
-
-def _sampler_state(trainer: Any) -> torch.Tensor | None:
-    """MPerClassSampler shuffles its labels in place: their order is part of it."""
-    if isinstance(trainer.sampler, MPerClassSampler):
-        return torch.tensor(trainer.sampler.labels)
-    return None
-
-
-def _set_sampler_state(trainer: Any, state: torch.Tensor | None) -> None:
-    if state is not None and isinstance(trainer.sampler, MPerClassSampler):
-        trainer.sampler.labels[:] = state.tolist()
 
 
 def write_atomically(state: Any, path: Path) -> None:

@@ -141,6 +141,8 @@ def test_overlay(base, top, expected):
         ({"trainer~SWAP~1": {"Absent": "New"}}, "none of Absent"),
         ({"trainer~APPLY~2": 3}, "expected a mapping"),
         ({"new": {"a~DELETE~": {}}}, "no 'a' to delete"),
+        ({"trainer~SWAP~2": {"workers": "batch_size"}}, "a 'batch_size' already"),
+        ({"trainer~SWAP~2": {"workers": "w", "batch_size": None}}, "expected {old"),
     ],
 )
 def test_overlay_refuses(top, message):
@@ -187,6 +189,19 @@ def test_nested_losses_get_classes_and_sizes():
     )
     assert isinstance(several.losses["a"], own_losses.NormSoftmax)
     assert several.losses["b"].distance.p == 1
+    listed = loss(
+        {
+            "MultipleLosses": {
+                "losses": [{"ContrastiveLoss": None}, {"NormSoftmax": {}}],
+                "miners": [{"MultiSimilarityMiner": {}}, None],
+                "weights": [0.5, 1],
+            }
+        }
+    )
+    assert list(listed.losses) == ["loss_0", "loss_1"] == list(listed.weights)
+    weighted = {"ClassWeightedReducer": {"weights": [1.0] * 7}}
+    reducer = loss({"NormSoftmax": {"reducer": weighted}}).reducer
+    assert reducer.weights.tolist() == [1.0] * 7
     memory = loss(
         {"CrossBatchMemory": {"loss": {"ContrastiveLoss": None}, "memory_size": 20}}
     )
@@ -212,6 +227,7 @@ def test_nested_losses_get_classes_and_sizes():
         ({"CosFaceLoss": 3}, "expected arguments, got 3"),
         (["CosFaceLoss"], "expected {ClassName: arguments}"),
         ({"NormSoftmax": {"scale": -1}}, "NormSoftmax: scale must be > 0"),
+        ({"NormSoftmax": {"num_classes": 9}}, "num_classes is 9, but there are 7"),
         ({"MemVir": {"loss": {"NormSoftmax": {}}, "num_steps": 2}}, "needs step_gap"),
         (
             {
@@ -319,6 +335,10 @@ def test_layers(folder):
         ("glyphs/softmax", [], ["num_epochs_train=x"], "num_epochs_train"),
         ("glyphs/softmax", [], ["num_epochs_train=0"], "must be >= 1"),
         ("glyphs/softmax", [], ["seeds=[1,1]"], "distinct"),
+        ("glyphs/softmax", [], ["patience=-1"], "patience must be >= 0"),
+        ("glyphs/softmax", [], ["experiment_name=../x"], "within the output folder"),
+        ("glyphs/softmax", [], ["experiment_name=/x"], "within the output folder"),
+        ("glyphs/softmax", [], ["aggregator={}"], "aggregator is not needed here"),
         ("glyphs/softmax", [], ["num_epochs_train"], "expected a.b=value"),
         ("glyphs/softmax", [], ["a.b={"], "override"),
         ("glyphs/softmax", [], ["save_interval=99"], "nothing would be evaluated"),
@@ -344,6 +364,29 @@ def test_files_that_are_no_config(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match="x.yaml"):
         load(str(path))
+
+
+def test_files_on_top_of_each_other(tmp_path):
+    (tmp_path / "a.yaml").write_text("on_top_of: [b]\n")
+    (tmp_path / "b.yaml").write_text("on_top_of: [a]\n")
+    with pytest.raises(ConfigError, match="on top of itself: a.yaml on top of b.yaml"):
+        load(str(tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    "extra, overrides, source",
+    [
+        ([], [], "official"),
+        ([], ["seeds=[7]", "dataset.Cars196.root=/data"], "official"),
+        ([], ["trainer~APPLY~2.dataloader_num_workers=9"], "official"),
+        ([], ["num_epochs_train=6"], "ours"),
+        (["resnet50"], [], "ours"),
+        (["validation"], [], "ours"),
+        ([], ["optimizers~APPLY~3.lr=0.1"], "ours"),
+    ],
+)
+def test_changed_settings_are_not_official(extra, overrides, source):
+    assert load("cars196/norm_softmax", extra, overrides).source == source
 
 
 def test_saved_config_is_the_config(tmp_path):

@@ -23,6 +23,7 @@ from benchmarks.protocol import experiment  # noqa: E402
 from benchmarks.protocol.checkpoint import load_models  # noqa: E402
 from benchmarks.protocol.evaluation import evaluate  # noqa: E402
 from benchmarks.protocol.history import History  # noqa: E402
+from benchmarks.protocol.locks import locked  # noqa: E402
 from benchmarks.protocol.split_managers import (  # noqa: E402
     ClassDisjointSplitManager,
 )
@@ -43,7 +44,7 @@ FOLDS = {
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -115,6 +116,10 @@ def test_accuracies_are_those_of_the_saved_models(tmp_path):
         shown = dict(zip([c.header for c in table.columns][3:], cells[3:]))
         for metric, value in entry["splits"]["test"].items():
             assert shown[metric] == f"{100 * value:.2f}"
+    two_seeds = experiment.load_saved(folder / "config.yaml")
+    two_seeds.seeds.append(5)  # one that has not begun
+    experiment.save(two_seeds, folder / "config.yaml")
+    assert evaluate(folder, "last", (), CPU).caption == "not evaluated yet: seed5"
     with pytest.raises(ConfigError, match="best_on_validation were not kept"):
         evaluate(folder, "best_on_validation", (), CPU)
 
@@ -169,7 +174,7 @@ CHANGES = {"num_epochs_train": 4, "patience": 2}
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory):
+def straight(tmp_path_factory, one_thread):
     with pytest.MonkeyPatch.context() as patch:
         calls = kill_at(patch, -1)
         folder = run(tmp_path_factory.mktemp("straight"), CHANGES)
@@ -215,6 +220,84 @@ def test_killed_for_real(tmp_path):
     folders = [tmp_path / name / trial for name in ("straight", "killed")]
     assert history(folders[0]) == history(folders[1])
     assert records(folders[0]) == records(folders[1])
+
+
+def test_kill_before_the_first_checkpoint(tmp_path, monkeypatch):
+    """What was measured before training is measured again, and recorded once."""
+    changes = {"num_epochs_train": 1, "check_untrained_accuracy": True}
+    with monkeypatch.context() as patch:
+        kill_at(patch, 6)
+        with pytest.raises(Killed):
+            run(tmp_path, changes)
+    folder = run(tmp_path, changes) / "seed0"
+    (name,) = [name for name in records(folder) if name.startswith("accuracies")]
+    table = records(folder)[name]
+    assert [row[0] for row in table[1:]] == ["0", "1"]
+
+
+def test_kill_while_old_files_are_deleted(tmp_path, monkeypatch):
+    unlink, count = Path.unlink, [0]
+
+    def killed(path, **kwargs):
+        if path.name.endswith("_1.pth"):
+            count[0] += 1
+            if count[0] == 3:
+                raise Killed
+        return unlink(path, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(Killed):
+            run(tmp_path)
+    models = run(tmp_path) / "seed0" / "models"
+    assert {path.stem[-2:] for path in models.glob("*.pth")} == {"_4"}
+
+
+def test_figure_is_drawn_when_it_is_missing(tmp_path, monkeypatch):
+    def killed(*arguments):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "draw_tsne", killed)
+        with pytest.raises(Killed):
+            run(tmp_path, {"tsne_classes": 3})
+    folder = run(tmp_path, {"tsne_classes": 3}) / "seed0"
+    assert (folder / "tsne.png").exists()
+    assert len(history(folder)["epochs"]) == 4
+
+
+def test_no_figure_of_embeddings_that_are_all_alike(tmp_path, capsys):
+    changes = {"tsne_classes": 3, "optimizers~APPLY~3": {"lr": 1e18}}
+    folder = run(tmp_path, {**changes, "num_epochs_train": 2}) / "seed0"
+    assert history(folder)["finished"] and not (folder / "tsne.png").exists()
+    assert "no t-SNE figure" in capsys.readouterr().out
+
+
+def test_one_process_a_trial(tmp_path):
+    folder = tmp_path / "tiny" / "norm_softmax_memvir" / "seed0"
+    folder.mkdir(parents=True)
+    with locked(folder, "held"):
+        with pytest.raises(ConfigError, match="another process trains here"):
+            run(tmp_path)
+    assert history(run(tmp_path), "seed0")["finished"]
+
+
+def test_queue_of_cross_batch_memory_resumes(straight, tmp_path, monkeypatch):
+    contrastive = {"loss": {"ContrastiveLoss": {}}, "memory_size": 37}
+    loss = {"metric_loss~OVERRIDE~": {"CrossBatchMemory": contrastive}}
+    changes = {
+        "loss_funcs": loss,
+        "optimizers": {"metric_loss_optimizer~DELETE~": {}},
+    }
+    expected = history(run(tmp_path / "straight", changes), "seed0")
+    with monkeypatch.context() as patch:
+        kill_at(patch, 30)
+        with pytest.raises(Killed):
+            run(tmp_path, changes)
+    assert (
+        0 < len(history(tmp_path / "tiny/norm_softmax_memvir", "seed0")["epochs"]) < 4
+    )
+    assert history(run(tmp_path, changes), "seed0") == expected
 
 
 def test_finished_trials_are_left_alone_and_seeds_can_be_added(tmp_path):
@@ -397,6 +480,39 @@ def test_plain_and_memvir_see_the_same_batches_until_virtual_classes(tmp_path):
         ),
         ({"trainer~APPLY~2": {"mixed_precision": "half"}}, "mixed_precision"),
         ({"trainer~APPLY~2": {"models": {}}}, "models is filled in"),
+        (
+            {"hook_container~APPLY~2": {"primary_metric": "r_precision"}},
+            "primary_metric 'r_precision' is not among",
+        ),
+        (
+            {"hook_container~APPLY~2": {"validation_split_name": "dev"}},
+            "the validation split is called val",
+        ),
+        (
+            {"tester~APPLY~4": {"return_per_class": True}},
+            "not return_per_class",
+        ),
+        (
+            {"optimizers~APPLY~3": {"scheduler_by_epoch": {"ReduceLROnPlateau": {}}}},
+            "goes to scheduler_by_plateau",
+        ),
+        (
+            {"optimizers~APPLY~3": {"scheduler_by_plateau": {"ReduceLROnPlateau": {}}}},
+            "needs held-out classes",
+        ),
+        (
+            {"optimizers~APPLY~3": {"scheduler": {"StepLR": {"step_size": 1}}}},
+            "given twice",
+        ),
+        ({"optimizers~APPLY~3": {"clip_grad_norm": -1}}, "must be > 0"),
+        (
+            {
+                "split_manager~OVERRIDE~": {
+                    "ClassDisjointSplitManager": {"test_size": 0.01}
+                }
+            },
+            "no image in test",
+        ),
         ({"hook_container~APPLY~2": {"log_frequency": 3}}, "Did you mean 'log_freq'"),
         ({"transforms": {"test": {}}}, "unknown key 'test'"),
         (
@@ -434,6 +550,29 @@ def test_sampler_scheduler_and_clipping():
         [p.grad.norm() for p in trial.models["trunk"].parameters()]
     ).norm()
     assert 0 < norm <= 1.001e-3
+
+
+def test_plateau_watches_validation_classes(tmp_path):
+    plateau = {"ReduceLROnPlateau": {"patience": 0, "factor": 0.5}}
+    changes = {
+        **FOLDS,
+        "optimizers~APPLY~3": {"lr": 0.0, "scheduler_by_plateau": plateau},
+    }
+    trial = build_trial(tiny.config(changes), 0, 0, None, CPU)
+    assert trial.trainer.lr_schedulers["trunk_scheduler_by_plateau"].mode == "max"
+    assert history(run(tmp_path, changes), "seed0", "fold0")["finished"]
+
+
+def test_frozen_trunk_needs_no_optimizer():
+    changes = {
+        "trainer~APPLY~2": {"freeze_these": ["trunk"]},
+        "optimizers": {"trunk_optimizer~DELETE~": {}},
+    }
+    trial = build_trial(tiny.config(changes), 0, None, None, CPU)
+    assert set(trial.trainer.optimizers) == {
+        "embedder_optimizer",
+        "metric_loss_optimizer",
+    }
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -11,7 +11,9 @@ import numpy
 import pytest
 import torch
 from pytorch_metric_learning import samplers, trainers
+from pytorch_metric_learning.losses import ContrastiveLoss, CrossBatchMemory
 from pytorch_metric_learning.utils.logging_presets import HookContainer
+from torch.optim.lr_scheduler import MultiStepLR
 
 from pml_memvir import MemVir
 from pml_memvir import hook_container as hc
@@ -136,17 +138,47 @@ def test_pml_hooks_round_trip_the_memory(tmp_path):
     assert after.loss.step == 12 and after.loss.num_virtual_steps == 2
 
 
-def test_safe_hooks_resume_to_the_last_bit(tmp_path):
+def as_it_is(trainer):
+    pass
+
+
+def with_triplets(trainer):
+    """A sampler that shuffles its array in place."""
+    trainer.sampler = samplers.FixedSetOfTriplets(torch.arange(60) % 5, 20)
+
+
+def with_queue(trainer):
+    """A loss whose cursor is not in its state dict; 25 is no multiple of 10."""
+    trainer.loss_funcs["metric_loss"] = CrossBatchMemory(ContrastiveLoss(), 8, 25)
+
+
+def with_milestones(trainer):
+    """A scheduler with a Counter in its state dict, here with a number twice."""
+    trainer.lr_schedulers["trunk_scheduler_by_epoch"] = MultiStepLR(
+        trainer.optimizers["trunk_optimizer"], [1, 3, 3]
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [as_it_is, with_triplets, with_queue, with_milestones]
+)
+def test_safe_hooks_resume_to_the_last_bit(tmp_path, change):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    straight = Run(SafeHookContainer, tmp_path / "a").train(4)
-    Run(SafeHookContainer, tmp_path / "b").train(2)
-    resumed = Run(SafeHookContainer, tmp_path / "b")
+
+    def new(name):
+        run = Run(SafeHookContainer, tmp_path / name)
+        change(run.trainer)
+        return run
+
+    straight = new("a").train(4)
+    new("b").train(2)
+    resumed = new("b")
     seed_all(99)
     epoch = resumed.resume()
     assert epoch == 3
     resumed.train(4, epoch)
-    assert resumed.values == straight.values[12:]
+    assert resumed.values == straight.values[len(straight.values) // 2 :]
     for name in ("trunk_4", "metric_loss_4", "trunk_optimizer_4", "rng_4"):
         a, b = (
             torch.load(tmp_path / x / f"{name}.pth", weights_only=True) for x in "ab"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -29,6 +30,9 @@ def run(
 
     console = Console()
     configs = options.load_all(what, extra)
+    if any(config.deterministic for config in configs):
+        # cuBLAS reads it when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     chosen = options.torch_device(device)
     for config in configs:
         folder = run_experiment(config, output, chosen, console)

@@ -73,6 +73,14 @@ def build(
         key: _value(key, value, f"{where}.{key}", fill)
         for key, value in arguments.items()
     }
+    for key in ("num_classes", "embedding_size"):
+        if key in values and key in fill and values[key] != fill[key]:
+            raise ConfigError(
+                f"{where}.{key} is {values[key]}, but there are {fill[key]}; it is "
+                "filled in where it is left out"
+            )
+    if kind == "reducer" and isinstance(values.get("weights"), list):
+        values["weights"] = torch.tensor(values["weights"])
     values |= {k: v for k, v in fill.items() if k in parameters and k not in values}
     values |= given
     missing = [
@@ -127,12 +135,12 @@ def _value(key: str, value: Any, where: str, fill: Mapping[str, Any]) -> Any:
     if kind is not None and value is not None:
         if isinstance(value, list):
             return [
-                build(kind, spec, f"{where}[{i}]", fill=fill)
+                spec and build(kind, spec, f"{where}[{i}]", fill=fill)
                 for i, spec in enumerate(value)
             ]
         if key in ("losses", "miners", "reducers"):  # by name
             return {
-                name: build(kind, spec, f"{where}.{name}", fill=fill)
+                name: spec and build(kind, spec, f"{where}.{name}", fill=fill)
                 for name, spec in value.items()
             }
         return build(kind, value, where, fill=fill)

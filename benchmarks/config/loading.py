@@ -61,17 +61,34 @@ def load_values(
         ConfigError: something is unknown or does not fit; says what and where.
     """
     path = _find(name)
-    layers = [layer for file in _with_defaults(path) for layer in _layers(file)]
-    for other in extra:
-        layers += _layers(_beside(path, other))
     values: dict[str, Any] = {"experiment_name": _experiment_name(path, extra)}
-    for file, content in layers:
-        values = _laid_over(values, content, file)
+    for default in _with_defaults(path):
+        for file, content in _layers(default):
+            values = _laid_over(values, content, file)
+    as_it_is = values
+    for other in extra:
+        for file, content in _layers(_beside(path, other)):
+            values = _laid_over(values, content, file)
     if extra and values.get("baseline"):  # it has the same files laid over it
         values["baseline"] += _suffix(extra)
     for override in overrides:
         values = _laid_over(values, _parsed(override), f"override {override!r}")
+    if values.get("source") == "official" and _settings(values) != _settings(as_it_is):
+        values["source"] = "ours"
     return values
+
+
+def _settings(values: dict[str, Any]) -> Any:
+    """What results depend on: not names, seeds, places and workers."""
+    left_out = ("experiment_name", "baseline", "seeds", "source", "tsne_classes")
+    places = ("root", "checkpoint", "dataloader_num_workers", "save_models", "log_freq")
+
+    def without(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: without(v) for k, v in value.items() if k not in places}
+
+    return without({k: v for k, v in values.items() if k not in left_out})
 
 
 def _laid_over(values: dict[str, Any], top: dict[str, Any], of: object) -> Any:
@@ -144,13 +161,21 @@ def _with_defaults(path: Path) -> list[Path]:
     return list(unique)
 
 
-def _layers(file: Path) -> list[tuple[Path, dict[str, Any]]]:
+def _layers(
+    file: Path, above: tuple[Path, ...] = ()
+) -> list[tuple[Path, dict[str, Any]]]:
     """The file's content, after that of the files that it says it is on top of."""
+    if file.resolve() in above:
+        chain = " on top of ".join(path.name for path in (*above, file))
+        raise ConfigError(f"{file}: it is on top of itself: {chain}")
+    above = (*above, file.resolve())
     content = read(file)
     below = content.pop(ON_TOP_OF, [])
     if not isinstance(below, list):
         raise ConfigError(f"{file}: {ON_TOP_OF} must be a list, got {below!r}")
-    layers = [layer for other in below for layer in _layers(_beside(file, other))]
+    layers = [
+        layer for other in below for layer in _layers(_beside(file, other), above)
+    ]
     return [*layers, (file, content)]
 
 

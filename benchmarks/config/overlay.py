@@ -114,6 +114,9 @@ def _swap_all(
     for holder, key in list(_levels(result, name, depth)):
         before = holder[key]
         new_names = _new_names(before, swaps, where)
+        for old, new in new_names.items():
+            if old in before and new in before and new not in new_names:
+                raise ConfigError(f"{where}: there is a {new!r} already")
         holder[key] = {new_names.get(k, k): v for k, v in before.items()}
         swapped = swapped or any(k in before for k in new_names)
     if not swapped:
@@ -125,8 +128,10 @@ def _swap_all(
 def _new_names(
     before: dict[str, Any], swaps: dict[str, Any], where: str
 ) -> dict[str, Any]:
-    if len(swaps) > 1 or all(swaps.values()):
+    if all(isinstance(new, str) for new in swaps.values()):
         return swaps
+    if len(swaps) > 1:
+        raise ConfigError(f"{where}: expected {{old: new, ...}}, got {swaps}")
     if len(before) != 1:
         raise ConfigError(
             f"{where}: there are {len(before)} keys ({', '.join(before)}); "

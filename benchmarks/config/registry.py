@@ -12,7 +12,7 @@ from .errors import ConfigError, suggest
 # in it. Imported when asked for, as some are slow and torchvision may be missing.
 MODULES = {
     "loss": (
-        "benchmarks.protocol.memvir_loss",
+        "benchmarks.protocol.losses",
         "pml_memvir.losses",
         "pytorch_metric_learning.losses",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from pathlib import PurePosixPath
 from typing import Any, Optional
 
 from omegaconf import MISSING, OmegaConf
@@ -47,6 +48,31 @@ REQUIRED = ("dataset", "split_manager", "models", "loss_funcs", "optimizers")
 COMPONENTS = ("dataset", "split_manager", "trainer", "tester", "hook_container")
 
 
+# Words of powerful-benchmarker that have no counterpart, and what is done instead.
+_ALWAYS = "leave it out, it is always so"
+_FOLDS = "in cross-validation, separated and concatenated accuracies are both reported"
+_SPLITS = "test is evaluated and, where the split manager makes it, val"
+ELSEWHERE = {
+    "aggregator": _FOLDS,
+    "ensemble": _FOLDS,
+    "splits_to_eval": _SPLITS,
+    "split_names": _SPLITS,
+    "skip_eval_if_already_done": _ALWAYS,
+    "skip_ensemble_eval_if_already_done": _ALWAYS,
+    "log_data_to_tensorboard": _ALWAYS,
+    "save_lists_in_db": "lists are not recorded",
+    "save_figures_on_tensorboard": "figures are written as PNG, see tsne_classes",
+    "label_hierarchy_level": "write it among the arguments of trainer and tester",
+    "test_size": "write it among the arguments of the split manager",
+    "test_start_idx": "write it among the arguments of the split manager",
+    "num_training_partitions": "write it among the arguments of the split manager",
+    "num_training_sets": "write it among the arguments of the split manager",
+    "api_parser": "there is one way to run an experiment",
+    "factories": "objects are looked up by name",
+    "eval_dataset": "use python -m benchmarks eval",
+}
+
+
 def validated(values: dict[str, Any]) -> Config:
     """The config, its types checked and its interpolations (`${...}`) resolved.
 
@@ -55,6 +81,8 @@ def validated(values: dict[str, Any]) -> Config:
     """
     known = [f.name for f in fields(Config)]
     for key in values:
+        if key in ELSEWHERE:
+            raise ConfigError(f"{key} is not needed here: {ELSEWHERE[key]}")
         if key not in known:
             raise ConfigError(f"unknown key {key!r}{suggest(str(key), known)}")
     try:
@@ -77,9 +105,17 @@ def _check(config: Config) -> None:
     for key in COMPONENTS:
         if len(getattr(config, key)) != 1:
             raise ConfigError(one_key_message(key, getattr(config, key)))
-    for key in ("num_epochs_train", "save_interval"):
-        if getattr(config, key) < 1:
-            raise ConfigError(f"{key} must be >= 1, got {getattr(config, key)}")
+    least = {"num_epochs_train": 1, "save_interval": 1, "patience": 0}
+    for key, bound in {**least, "tsne_classes": 0}.items():
+        value = getattr(config, key)
+        if value is not None and value < bound:
+            raise ConfigError(f"{key} must be >= {bound}, got {value}")
+    name = PurePosixPath(config.experiment_name)
+    if name.is_absolute() or ".." in name.parts or not name.parts:
+        raise ConfigError(
+            "experiment_name is a path within the output folder, such as "
+            f"cars196/mine, got {config.experiment_name!r}"
+        )
     if not config.seeds or len(set(config.seeds)) < len(config.seeds):
         raise ConfigError(f"seeds must be distinct numbers, got {config.seeds}")
     if any(not 0 <= seed < 2**32 for seed in config.seeds):

@@ -69,8 +69,8 @@ class Checker:
             _outcome(lambda: self._build(config)),
             self._once(config.dataset, lambda: _build_datasets(config)),
             self._once(
-                config.models["trunk"],
-                lambda: build("trunk", config.models["trunk"], "models.trunk"),
+                config.models.get("trunk"),
+                lambda: build("trunk", config.models.get("trunk"), "models.trunk"),
             ),
         )
 
@@ -101,7 +101,9 @@ class Checker:
 
 def forward(trial: Trial) -> None:
     """Two training images through the network and the losses, in eval mode."""
-    images, labels = zip(*(trial.splits.train[i] for i in (0, 1)))
+    of_class = {label: i for i, label in enumerate(trial.splits.train.labels)}
+    chosen = (of_class[0], of_class[max(of_class)])
+    images, labels = zip(*(trial.splits.train[i] for i in chosen))
     for module in (*trial.models.values(), *trial.loss_funcs.values()):
         module.eval()
     batch = torch.stack(images).to(trial.device)
@@ -110,7 +112,7 @@ def forward(trial: Trial) -> None:
         for key, loss in trial.loss_funcs.items():
             try:
                 value = loss(embeddings, torch.tensor(labels, device=trial.device))
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, IndexError) as error:
                 raise ConfigError(f"loss_funcs.{key}: {error}") from error
             if not torch.isfinite(value):
                 raise ConfigError(f"loss_funcs.{key}: the loss of a batch is {value}")
@@ -135,6 +137,8 @@ def _without_weights(config: Config) -> Config:
 def _outcome(action: Any) -> str:
     try:
         action()
-    except (ConfigError, ValueError, OSError, RuntimeError) as error:
+    except ConfigError as error:
         return str(error)
+    except Exception as error:  # one config's must not hide the others'
+        return f"{type(error).__name__}: {error}"
     return "ok"

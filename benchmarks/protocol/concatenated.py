@@ -26,8 +26,8 @@ def evaluate(
 ) -> None:
     """Test accuracy of a seed's fold models together; written beside the folds.
 
-    Each model's embeddings have unit length, as in the tester; so have the
-    concatenated ones.
+    Each model's embeddings are as in the tester, of unit length unless it does not
+    normalise; so are the concatenated ones.
     """
     seed_folder = folder / f"seed{seed}"
     path = seed_folder / FILE_NAME
@@ -50,7 +50,7 @@ def evaluate(
                 parts.setdefault(split, []).append(embeddings)
         joined = {
             split: (
-                torch.nn.functional.normalize(torch.cat(of_folds, dim=1)),
+                trial.tester.maybe_normalize(torch.cat(of_folds, dim=1)),
                 labels[split],
             )
             for split, of_folds in parts.items()

@@ -13,6 +13,7 @@ from ..config import ConfigError
 from ..config.loading import load
 from .checkpoint import load_models
 from .experiment import CONFIG_FILE, trials_in
+from .history import History
 from .trial import build_trial
 
 
@@ -37,7 +38,12 @@ def evaluate(
     config = load(str(path), overrides=overrides)
     table = Table(box=MARKDOWN)
     rows = []
+    left_out = []
     for seed, fold, trial_folder in trials_in(folder, config):
+        history = History.load(trial_folder)
+        if history is None or not any(entry["epoch"] for entry in history.epochs):
+            left_out.append(trial_folder.relative_to(folder).as_posix())
+            continue
         trial = build_trial(config, seed, fold, None, device)
         try:
             epoch = load_models(trial, trial_folder, selection)
@@ -56,6 +62,10 @@ def evaluate(
             cells = [values[trial.tester.accuracies_keyname(m)] for m in metrics]
             name = trial_folder.relative_to(folder).as_posix()
             rows.append([name, str(epoch), split, *(f"{100 * v:.2f}" for v in cells)])
+    if not rows:
+        raise ConfigError(f"{folder}: no trial has been evaluated yet")
+    if left_out:
+        table.caption = f"not evaluated yet: {', '.join(left_out)}"
     for column in ("trial", "epoch", "split"):
         table.add_column(column)
     for metric in metrics:

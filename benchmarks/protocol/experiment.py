@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,11 @@ from ..config import Config, ConfigError, differences, load_saved, save
 from . import concatenated, environment, records
 from .history import History
 from .hooks import keep_best
+from .locks import locked
 from .trial import Trial, build_trial, num_folds
 
 CONFIG_FILE = "config.yaml"
+TSNE = "tsne.png"
 
 
 def run(
@@ -44,19 +47,23 @@ def run(
     console = console or Console()
     device = device or c_f.use_cuda_if_available()
     folder = output / config.experiment_name
-    claim(folder, config)
-    environment.record(folder, device)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        claim(folder, config)
+        environment.record(folder, device)
     folds = num_folds(config)
     for seed in config.seeds:
         for fold in folds_of(folds):
             trial_folder = folder_of(folder, seed, fold)
             name = trial_folder.relative_to(output).as_posix()
-            history = History.load(trial_folder)
-            if history is not None and history.finished:
+            if is_done(trial_folder, config):
                 console.print(f"{name}: finished before")
                 continue
             console.rule(name)
-            run_trial(config, seed, fold, trial_folder, device, console)
+            trial_folder.mkdir(parents=True, exist_ok=True)
+            with locked(trial_folder, "another process trains here"):
+                run_trial(config, seed, fold, trial_folder, device, console)
+            free_memory()
         if folds is not None:
             concatenated.evaluate(config, seed, folds, folder, device)
     return folder
@@ -76,8 +83,24 @@ def claim(folder: Path, config: Config) -> None:
                 "Give another --output or experiment_name, or delete the folder"
             )
         config = replace(config, seeds=seeds)
-    folder.mkdir(parents=True, exist_ok=True)
     save(config, path)
+
+
+def is_done(folder: Path, config: Config) -> bool:
+    """Whether nothing is left to do for a trial: training, or its figure."""
+    history = History.load(folder)
+    if history is None or not history.finished:
+        return False
+    can_draw = any((folder / "models").glob("trunk_*.pth"))
+    drawn = not config.tsne_classes or (folder / TSNE).exists()
+    return drawn or not can_draw
+
+
+def free_memory() -> None:
+    """PML's trainers refer to themselves: their models go only when this is found."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def run_trial(
@@ -89,8 +112,18 @@ def run_trial(
     console: Console,
 ) -> None:
     """Train one trial to its end, from its latest checkpoint if there is one."""
-    folder.mkdir(parents=True, exist_ok=True)
     trial = build_trial(config, seed, fold, folder, device)
+    try:
+        _run_trial(trial, folder, console)
+    finally:
+        trial.trainer.dataloader_iter = None  # ends its workers
+        writer = trial.hooks.record_keeper.tensorboard_writer
+        if writer is not None:
+            writer.close()
+
+
+def _run_trial(trial: Trial, folder: Path, console: Console) -> None:
+    config = trial.config
     start = resume(trial, folder)
     history = trial.history
     if start > 1:
@@ -114,11 +147,8 @@ def run_trial(
             describe_epoch(entry, config.num_epochs_train, console)
         trainer.train(start, config.num_epochs_train)
     history.save(folder)
-    if config.tsne_classes:
-        draw_tsne(trial, folder / "tsne.png")
-    writer = trial.hooks.record_keeper.tensorboard_writer
-    if writer is not None:
-        writer.close()
+    if config.tsne_classes and not draw_tsne(trial, folder / TSNE):
+        console.print("no t-SNE figure: the embeddings are all alike, or not finite")
 
 
 def resume(trial: Trial, folder: Path) -> int:
@@ -140,6 +170,9 @@ def resume(trial: Trial, folder: Path) -> int:
             and not trial.hooks.patience_remaining(done, best, trial.config.patience)
         )
         history.finished = done == history.num_epochs or history.stopped_early
+    for path in models.glob("*_*.pth"):  # of an earlier epoch, or a later one's half
+        if not path.stem.endswith(f"_{done}"):
+            path.unlink()
     records.cut_back(folder / "records", done, trial.steps_per_epoch)
     return done + 1
 
@@ -175,13 +208,15 @@ def describe_epoch(entry: dict[str, Any], num_epochs: int, console: Console) -> 
     )
 
 
-def draw_tsne(trial: Trial, path: Path) -> None:
-    """Test embeddings of the classes that have most images."""
+def draw_tsne(trial: Trial, path: Path) -> bool:
+    """Test embeddings of the classes with most images; False if that cannot be."""
     dataset = trial.splits.evaluation[trial.splits.test]
     embeddings, labels = trial.tester.get_all_embeddings(
         dataset, trial.models["trunk"], trial.models["embedder"]
     )
-    plots.classes_by_tsne(embeddings, labels.flatten(), trial.config.tsne_classes, path)
+    return plots.classes_by_tsne(
+        embeddings, labels.flatten(), trial.config.tsne_classes, path
+    )
 
 
 def folds_of(count: int | None) -> list[int | None]:

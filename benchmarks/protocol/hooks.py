@@ -49,12 +49,6 @@ class SafeHookContainer(_SafeHookContainer):
         Args:
             report: gets each new entry of the history.
         """
-        metrics = tester.accuracy_calculator.get_curr_metrics()
-        if self.primary_metric not in metrics:
-            raise ValueError(
-                f"primary_metric {self.primary_metric!r} is not one of those that the "
-                f"accuracy calculator computes: {', '.join(metrics)}"
-            )
 
         def hook(trainer: Any) -> bool:
             last = trainer.epoch == history.num_epochs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -21,11 +21,15 @@ CLIP = "clip_grad_norm"
 
 
 def build_optimizers(
-    config: Config, modules: Mapping[str, torch.nn.Module]
+    config: Config, modules: Mapping[str, torch.nn.Module], frozen: Collection[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Optimizers, schedulers and gradient clippers, as PML's trainers take them.
 
     Schedulers and `clip_grad_norm` are written among an optimizer's arguments.
+
+    Args:
+        modules: models and losses by name.
+        frozen: names of those that need no optimizer.
 
     Raises:
         ConfigError: among others, a module has parameters and no optimizer.
@@ -48,24 +52,47 @@ def build_optimizers(
             "optimizer", {class_name: own}, where, given={"params": parameters}
         )
         optimizers[key] = optimizer
+        where = f"{where}.{class_name}"
         for argument, kind in SCHEDULERS.items():
             if arguments.get(argument):
-                schedulers[f"{name}_scheduler_{kind}"] = build(
-                    "scheduler",
-                    arguments[argument],
-                    f"{where}.{class_name}.{argument}",
-                    given={"optimizer": optimizer},
+                scheduler = f"{name}_scheduler_{kind}"
+                if scheduler in schedulers:
+                    raise ConfigError(f"{where}: {argument} is given twice")
+                schedulers[scheduler] = _scheduler(
+                    arguments[argument], f"{where}.{argument}", kind, optimizer
                 )
-        if arguments.get(CLIP):
-            clippers[f"{name}_grad_clipper"] = _Clipper(parameters, arguments[CLIP])
+        if arguments.get(CLIP) is not None:
+            norm = arguments[CLIP]
+            if type(norm) not in (int, float) or not norm > 0:
+                raise ConfigError(f"{where}.{CLIP} must be > 0, got {norm!r}")
+            clippers[f"{name}_grad_clipper"] = _Clipper(parameters, norm)
     for name, module in modules.items():
         key = f"{name}_optimizer"
-        if key not in optimizers and any(p.requires_grad for p in module.parameters()):
+        if name in frozen or key in optimizers:
+            continue
+        if any(p.requires_grad for p in module.parameters()):
             raise ConfigError(
                 f"{name} ({type(module).__name__}) has parameters and no optimizer: "
                 f"add optimizers.{key}, such as {key}: {{Adam: {{lr: 0.01}}}}"
             )
     return optimizers, schedulers, clippers
+
+
+def _scheduler(spec: Any, where: str, kind: str, optimizer: Any) -> Any:
+    """A scheduler; one by plateau watches an accuracy, which is better when higher."""
+    plateau = kind == "by_plateau"
+    name, arguments = split_spec(spec, where)
+    if plateau:
+        arguments = {"mode": "max", **arguments}
+        if arguments["mode"] != "max":
+            raise ConfigError(f"{where}.{name}.mode must be max: it sees an accuracy")
+    built = build("scheduler", {name: arguments}, where, given={"optimizer": optimizer})
+    needs_accuracy = isinstance(built, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    if needs_accuracy != plateau:
+        raise ConfigError(
+            f"{where}: ReduceLROnPlateau, and no other, goes to scheduler_by_plateau"
+        )
+    return built
 
 
 class _Clipper:

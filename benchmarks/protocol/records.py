@@ -15,7 +15,8 @@ def cut_back(folder: Path, epoch: int, steps_per_epoch: int) -> None:
     """Delete what was recorded after an epoch, which will be recorded again.
 
     Accuracies are recorded by epoch, all else by training step. The CSV files are
-    written anew from the database.
+    written anew from the database. With epoch 0, nothing is left: what was measured
+    before training is measured again.
     """
     database = folder / DATABASE
     if not database.exists():
@@ -29,7 +30,7 @@ def cut_back(folder: Path, epoch: int, steps_per_epoch: int) -> None:
             if ITERATION not in columns:
                 continue
             by_epoch = "epoch" in columns
-            last = epoch if by_epoch else epoch * steps_per_epoch - 1
+            last = epoch if by_epoch and epoch else epoch * steps_per_epoch - 1
             connection.execute(
                 f'DELETE FROM "{table}" WHERE "{ITERATION}" > ?', (last,)
             )

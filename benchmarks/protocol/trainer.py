@@ -37,6 +37,9 @@ class MetricLossOnly(trainers.MetricLossOnly):
                 f"mixed_precision must be float16, bfloat16 or null, "
                 f"got {mixed_precision!r}"
             )
+        if mixed_precision == "float16" and not hasattr(torch.amp, "GradScaler"):
+            if not torch.cuda.is_available():
+                raise ValueError("float16 on a CPU needs PyTorch 2.3; use bfloat16")
         self.drop_last = drop_last
         self.mixed_precision = mixed_precision
         super().__init__(**kwargs)

@@ -107,8 +107,13 @@ def build_trial(
         for key, spec in config.mining_funcs.items()
     }
     optimizers, schedulers, clippers = build_optimizers(
-        config, {**models, **loss_funcs}
+        config, {**models, **loss_funcs}, arguments.get("freeze_these") or ()
     )
+    if splits.validation is None and any(k.endswith("plateau") for k in schedulers):
+        raise ConfigError(
+            "scheduler_by_plateau needs held-out classes to watch: use a split manager "
+            "that makes them, or --with validation"
+        )
     hooks = _hooks(config, folder)
     tester = build(
         "tester",
@@ -119,6 +124,7 @@ def build_trial(
             "end_of_testing_hook": hooks.end_of_testing_hook,
         },
     )
+    _check_evaluation(tester, hooks, splits)
     history = History(
         seed,
         fold,
@@ -239,6 +245,28 @@ def _sampler(config: Config, splits: Splits, batch_size: int) -> Any:
             "length_before_new_iter": len(splits.train),
         },
     )
+
+
+def _check_evaluation(tester: Any, hooks: Any, splits: Splits) -> None:
+    for name, dataset in splits.evaluation.items():
+        if not len(dataset):
+            raise ConfigError(f"split_manager: there is no image in {name}")
+    calculator = tester.accuracy_calculator
+    metrics = calculator.get_curr_metrics()
+    if hooks.primary_metric not in metrics:
+        raise ConfigError(
+            f"hook_container: the primary_metric {hooks.primary_metric!r} is not among "
+            f"what the accuracy calculator includes ({', '.join(metrics)})"
+        )
+    if calculator.return_per_class:
+        raise ConfigError("tester: accuracies must be numbers, not return_per_class")
+    if tester.label_hierarchy_level != 0:
+        raise ConfigError("tester: labels have one level, label_hierarchy_level is 0")
+    if hooks.validation_split_name != "val":
+        raise ConfigError(
+            "hook_container: the validation split is called val, "
+            f"got validation_split_name {hooks.validation_split_name!r}"
+        )
 
 
 def _hooks(config: Config, folder: Path | None) -> Any:

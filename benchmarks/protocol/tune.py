@@ -19,6 +19,7 @@ from ..config.schema import validated
 from ..config.search import Range, ranges, with_values
 from .experiment import run, trials_in
 from .history import History
+from .locks import locked
 from .trial import build_trial, num_folds
 
 STORAGE = "study.db"
@@ -65,6 +66,23 @@ def tune(
     build_trial(config, config.seeds[0], 0, None, device)  # errors before the first run
     folder = output / config.experiment_name / "tune"
     folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "another process searches here"):
+        _search(
+            config, values, found, folder, num_trials, sampler_seed, device, console
+        )
+    return folder
+
+
+def _search(
+    config: Config,
+    values: dict[str, Any],
+    found: list[Range],
+    folder: Path,
+    num_trials: int,
+    sampler_seed: int,
+    device: torch.device | None,
+    console: Console,
+) -> None:
     _claim(folder, values, found)
     study = optuna.create_study(
         storage=f"sqlite:///{folder.resolve() / STORAGE}",
@@ -100,7 +118,6 @@ def tune(
         f"{best.value:.4f}"
     )
     console.print(f"{folder / BEST}:\n{text}", highlight=False)
-    return folder
 
 
 def score(folder: Path, config: Config) -> float:
@@ -143,11 +160,15 @@ def _take_up_killed(study: optuna.Study) -> None:
         t.system_attrs.get("fixed_params", {})
         for t in study.get_trials(states=(state.WAITING,))
     ]
+    stopped = []
     for trial in study.get_trials(states=(state.RUNNING, state.FAIL)):
         if trial.state == state.RUNNING:
             study.tell(trial.number, state=state.FAIL)
         elif not trial.user_attrs.get(INTERRUPTED):
-            continue  # it failed by itself, and would again
+            settled.append(trial.params)  # it failed by itself, and would again
+            continue
+        stopped.append(trial)
+    for trial in stopped:
         if trial.params and trial.params not in settled:
             study.enqueue_trial(trial.params)
             settled.append(trial.params)

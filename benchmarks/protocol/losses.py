@@ -1,14 +1,15 @@
-"""MemVir for configs: its warm-up may be given in epochs, as papers do."""
+"""Losses whose arguments a config gives in another way than their class takes them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from pytorch_metric_learning import losses as pml_losses
 
 from pml_memvir import MemVir as _MemVir
 
-__all__ = ["MemVir"]
+__all__ = ["MemVir", "MultipleLosses"]
 
 
 def MemVir(
@@ -32,3 +33,17 @@ def MemVir(
 
 
 MemVir.__wrapped__ = _MemVir  # type: ignore[attr-defined]
+
+
+def MultipleLosses(losses: Any, miners: Any = None, weights: Any = None) -> Any:
+    """PML's MultipleLosses; lists become dicts of loss_0, loss_1, ...
+
+    record-keeper makes tables named after the keys, and sqlite takes no digit there.
+    """
+
+    def named(values: Any) -> Any:
+        if not isinstance(values, list):
+            return values
+        return {f"loss_{i}": value for i, value in enumerate(values)}
+
+    return pml_losses.MultipleLosses(named(losses), named(miners), named(weights))

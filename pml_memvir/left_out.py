@@ -1,0 +1,79 @@
+"""What PML's objects know and their state dicts leave out.
+
+Without it a resumed training is another one: some samplers shuffle their own arrays
+from epoch to epoch, and CrossBatchMemory saves its queue but not where it is in it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from pytorch_metric_learning.losses import CrossBatchMemory
+from pytorch_metric_learning.samplers import FixedSetOfTriplets, MPerClassSampler
+
+# The array that a sampler shuffles in place.
+SHUFFLED = {MPerClassSampler: "labels", FixedSetOfTriplets: "fixed_set_of_triplets"}
+SAMPLER, QUEUES = "sampler", "queues"
+
+
+def left_out(trainer: Any) -> dict[str, Any]:
+    """The trainer's sampler order and CrossBatchMemory cursors, as plain data."""
+    array = _shuffled(trainer.sampler)
+    return {
+        SAMPLER: None if array is None else torch.as_tensor(array).clone(),
+        QUEUES: {
+            name: [int(memory.queue_idx), bool(memory.has_been_filled)]
+            for name, memory in _memories(trainer)
+        },
+    }
+
+
+def put_back(trainer: Any, state: Mapping[str, Any]) -> None:
+    """Set what `left_out` gave; what a state of an older version lacks stays."""
+    array, saved = _shuffled(trainer.sampler), state.get(SAMPLER)
+    if array is not None and saved is not None:
+        array[:] = saved.tolist() if isinstance(array, list) else saved.numpy()
+    queues = state.get(QUEUES, {})
+    for name, memory in _memories(trainer):
+        if name in queues:
+            memory.queue_idx, memory.has_been_filled = queues[name]
+
+
+def plain(state: Any) -> Any:
+    """A state dict whose Counters (of MultiStepLR) are dicts.
+
+    PyTorch 2.1 does not load Counters with `weights_only=True`.
+    """
+    if isinstance(state, Counter):
+        return dict(state)
+    if type(state) is dict:
+        return {key: plain(value) for key, value in state.items()}
+    return state
+
+
+def with_counters(current: Any, loaded: Any) -> Any:
+    """`loaded`, with a Counter wherever `current` has one."""
+    if isinstance(current, Counter):
+        return Counter(loaded)
+    if type(current) is dict and type(loaded) is dict:
+        return {
+            key: with_counters(current.get(key), value) for key, value in loaded.items()
+        }
+    return loaded
+
+
+def _shuffled(sampler: Any) -> Any:
+    for kind, attribute in SHUFFLED.items():
+        if isinstance(sampler, kind):
+            return getattr(sampler, attribute)
+    return None
+
+
+def _memories(trainer: Any) -> Iterator[tuple[str, Any]]:
+    for key, loss in trainer.loss_funcs.items():
+        for name, module in loss.named_modules():
+            if isinstance(module, CrossBatchMemory):
+                yield f"{key}.{name}", module
