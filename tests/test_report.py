@@ -192,6 +192,12 @@ def test_the_table_by_hand(tmp_path):
     pair(root, of_values(0.80, 0.80, 0.80), memvir, source="ours")
     _, text, _ = report(root, tmp_path)
     table = rows(text["report.md"], "cars196, selection: last")
+    head = ["mean", "n", "Recall@1", "R-Precision", "MAP@R", "Recall@1 diff."]
+    assert table[0] == head
+    assert table[1][:3] == ["softmax", "3", "80.00"] and table[1][-1] == ""
+    assert table[2][:3] == ["softmax_memvir", "3", "83.00"]
+    assert table[2][-1] == "+3.00 [+0.52, +5.48]"
+    table = table[3:]
     assert table[0] == ["", "epoch", "Recall@1", "R-Precision", "MAP@R"]
     memvir = [
         row[:3] for row in table[table.index(["**softmax_memvir**"] + 4 * [""]) :]
@@ -212,7 +218,7 @@ def test_the_table_by_hand(tmp_path):
     ]
     assert "ours, not official: cars196/softmax_memvir.\n" in text["report.md"]
     best = rows(text["report.md"], "cars196, selection: best_on_test")
-    assert best[3][2] == "80.00 (1)"
+    assert best[6][2] == "80.00 (1)"
 
 
 def test_the_protocol_is_in_each_file(tmp_path):
@@ -273,7 +279,7 @@ def test_an_unfinished_seed_is_listed_and_in_no_mean(tmp_path):
     assert "seed 1 is unfinished and in no mean: at epoch 4 of 9." in words
     assert "seed 2 is unfinished and in no mean: not begun." in words
     assert {r["seed"] for r in records(text["report.csv"])} == {"0"}
-    assert ["sd", "", "-", "-", "-"] in table and "one finished seed" in words
+    assert ["sd", "", "-", "-", "-"] in table and "One finished seed" in words
 
 
 def test_a_trial_that_stopped_early_counts(tmp_path):
@@ -281,7 +287,10 @@ def test_a_trial_that_stopped_early_counts(tmp_path):
     experiment(tmp_path / "a", "sop/softmax", [early])
     result = build(load([tmp_path]))
     assert result.sections[0].results[0].summaries[R1].mean == 0.7
-    assert "sop/softmax, seed 0 stopped early: at epoch 4 of 9." in result.notes
+    assert any(
+        "sop/softmax, seed 0 stopped early: at epoch 4 of 9, on test accuracy" in note
+        for note in result.notes
+    )
 
 
 def test_unpaired_seeds_are_named(tmp_path):

@@ -65,16 +65,18 @@ def notes(
         ]
         if not arm.seeds:
             texts.append(f"{arm.name} has no trial yet.")
-        if len(arm.complete_seeds) == 1:
-            texts.append(
-                f"{arm.name} has one finished seed: no standard deviation, no interval."
-            )
         texts += [
             f"{arm.name}, seed {seed.number} stopped early: {epochs}."
             for seed in arm.complete_seeds.values()
             if (epochs := _stops(seed.trials))
         ]
         texts += _of_missing_numbers(arm, sections)
+    alone = [arm.name for arm in experiments if len(arm.complete_seeds) == 1]
+    if alone:
+        texts.append(
+            f"One finished seed, so no standard deviation and no interval: "
+            f"{', '.join(alone)}."
+        )
     texts += _of_pairs(experiments, pairs)
     ours = [arm.name for arm in experiments if arm.source != "official"]
     if ours:
@@ -128,7 +130,10 @@ def _stops(trials: Iterable[Trial]) -> str:
     for trial in trials:
         if trial.stopped_early:
             where = "" if trial.fold is None else f"fold {trial.fold} "
-            stops.append(f"{where}at epoch {trial.last_epoch} of {trial.num_epochs}")
+            on = "" if trial.validation else ", on test accuracy, which is optimistic"
+            stops.append(
+                f"{where}at epoch {trial.last_epoch} of {trial.num_epochs}{on}"
+            )
     return ", ".join(stops)
 
 

@@ -34,11 +34,37 @@ def as_markdown(report: Report, figures: Sequence[str] = ()) -> str:
         overlays = common_overlays(result.label for result in section.results)
         if overlays:
             parts.append(f"All arms: {overlays}")
+        if len(section.results) > 1:
+            parts.append(summary(section, report.metrics))
         parts.append(table(section, report.metrics))
     if report.notes:
         parts += ["## Notes", _list(report.notes)]
     parts += [f"![Learning curves]({name})" for name in figures]
     return "\n\n".join(parts) + "\n"
+
+
+def summary(section: Section, metrics: Sequence[str]) -> str:
+    """A line an arm: means, and the difference to its baseline in the first metric."""
+    first = metrics[0]
+    result = Table(box=MARKDOWN)
+    result.add_column("mean")
+    for heading in ["n", *map(metric_label, metrics)]:
+        result.add_column(Text(_plain(heading)), justify="right")
+    result.add_column(Text(_plain(f"{metric_label(first)} diff.")), justify="right")
+    overlays = common_overlays(one.label for one in section.results)
+    for one in section.results:
+        kind = "" if one.accuracy == "single" else f", {one.accuracy}"
+        means = [one.summaries[m] for m in metrics]
+        delta = one.differences.get(first) if one.baseline else None
+        ends = f" {cells.interval(delta.interval, True)}" if delta else ""
+        row = [
+            f"{one.label.removesuffix(overlays)}{kind}",
+            _n(means),
+            *(cells.percent(s.mean) if s else cells.NONE for s in means),
+            f"{cells.signed(delta.mean)}{ends.removesuffix(' -')}" if delta else "",
+        ]
+        result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
+    return _text(result)
 
 
 def table(section: Section, metrics: Sequence[str]) -> str:
@@ -59,6 +85,10 @@ def table(section: Section, metrics: Sequence[str]) -> str:
         for row in _rows(one, metrics, section.selection == "best_on_test"):
             # Text, as rich would take "[...]" in a plain string for a style.
             result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
+    return _text(result)
+
+
+def _text(result: Table) -> str:
     console = Console(file=io.StringIO(), width=10_000, color_system=None)
     with console.capture() as capture:
         console.print(result)
