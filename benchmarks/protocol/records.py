@@ -14,37 +14,48 @@ ITERATION = "~iteration~"
 def cut_back(folder: Path, epoch: int, steps_per_epoch: int) -> None:
     """Delete what was recorded after an epoch, which will be recorded again.
 
-    Accuracies are recorded by epoch, all else by training step. The CSV files are
-    written anew from the database. With epoch 0, nothing is left: what was measured
-    before training is measured again.
+    Accuracies are recorded by epoch, all else by training step. With epoch 0, nothing
+    is left: what was measured before training is measured again.
     """
-    database = folder / DATABASE
-    if not database.exists():
-        return
-    with closing(sqlite3.connect(database)) as connection:
+    if (folder / DATABASE).exists():
+        _cut_database(folder / DATABASE, epoch, steps_per_epoch)
+    for path in folder.glob("*.csv"):
+        _cut_csv(path, epoch, steps_per_epoch)
+
+
+def _last(columns: list[str], epoch: int, steps_per_epoch: int) -> int:
+    """The last iteration to keep in a table of these columns."""
+    return epoch if "epoch" in columns and epoch else epoch * steps_per_epoch - 1
+
+
+def _cut_database(path: Path, epoch: int, steps_per_epoch: int) -> None:
+    with closing(sqlite3.connect(path)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
         for (table,) in tables.fetchall():
-            columns = [
-                row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')
-            ]
-            if ITERATION not in columns:
-                continue
-            by_epoch = "epoch" in columns
-            last = epoch if by_epoch and epoch else epoch * steps_per_epoch - 1
-            connection.execute(
-                f'DELETE FROM "{table}" WHERE "{ITERATION}" > ?', (last,)
-            )
-            connection.commit()
-            _write_csv(connection, table, folder / f"{table}.csv")
+            info = connection.execute(f'PRAGMA table_info("{table}")')
+            columns = [row[1] for row in info]
+            if ITERATION in columns:
+                connection.execute(
+                    f'DELETE FROM "{table}" WHERE "{ITERATION}" > ?',
+                    (_last(columns, epoch, steps_per_epoch),),
+                )
+        connection.commit()
 
 
-def _write_csv(connection: sqlite3.Connection, table: str, path: Path) -> None:
-    cursor = connection.execute(f'SELECT * FROM "{table}"')
-    columns = [column[0] for column in cursor.description]
-    keep = [i for i, column in enumerate(columns) if column != "id"]
+def _cut_csv(path: Path, epoch: int, steps_per_epoch: int) -> None:
+    """Where columns change, record-keeper goes on under a new line of headings."""
+    kept: list[list[str]] = []
+    last = -1
+    with path.open(newline="") as file:
+        for row in csv.reader(file):
+            if row[:1] == [ITERATION]:
+                last = _last(row, epoch, steps_per_epoch)
+                kept.append(row)
+            elif row and int(row[0]) <= last:
+                kept.append(row)
+    while kept and kept[-1][0] == ITERATION:  # headings of nothing
+        kept.pop()
     temporary = path.with_suffix(".csv.tmp")
     with temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([columns[i] for i in keep])
-        writer.writerows([row[i] for i in keep] for row in cursor)
+        csv.writer(file).writerows(kept)
     temporary.replace(path)
