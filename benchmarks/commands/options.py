@@ -6,6 +6,7 @@ import fnmatch
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ device = click.option(
 def quiet_bars() -> None:
     """Bars of PML's loops go when they are full, and are for terminals only.
 
-    tqdm reads this when it is imported.
+    tqdm reads this when it is imported. PML's bars format the loss, of which PyTorch
+    warns.
     """
+    warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
     os.environ.setdefault("TQDM_LEAVE", "")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
