@@ -59,6 +59,7 @@ def test_run_report_eval(config, tmp_path):
     assert "finished before" in call("run", config, *memvir, "--device", "cpu")
     runs = tmp_path / "output" / "runs"
     output = call("report", runs)
+    assert "Data set: tiny" in output
     assert "minus norm_softmax (n = 2)" in output
     for name in ("report.md", "report.csv", "summary.csv", "report.tex", "curves.png"):
         assert (runs / "report" / name).stat().st_size > 100
@@ -94,6 +95,11 @@ def test_list_and_check(config):
     assert "1 of 1 configs are ready" in call("check", config)
     output = call("check", config, "tester~APPLY~2={batch_sise: 3}", fails=True)
     assert "Did you mean 'batch_size'" in output and "0 of 1" in output
+
+
+def test_verify_says_what_is_wrong(tmp_path):
+    output = call("data", "verify", "cars196", "--root", tmp_path / "no", fails=True)
+    assert "no is not a folder" in output
 
 
 def test_names_by_pattern():

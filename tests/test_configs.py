@@ -227,6 +227,7 @@ def test_nested_losses_get_classes_and_sizes():
         ({"CosFaceLoss": 3}, "expected arguments, got 3"),
         (["CosFaceLoss"], "expected {ClassName: arguments}"),
         ({"NormSoftmax": {"scale": -1}}, "NormSoftmax: scale must be > 0"),
+        ({"CosFaceLoss": {"margin": "abc"}}, "margin must be a number, got 'abc'"),
         ({"NormSoftmax": {"num_classes": 9}}, "num_classes is 9, but there are 7"),
         ({"MemVir": {"loss": {"NormSoftmax": {}}, "num_steps": 2}}, "needs step_gap"),
         (
@@ -293,6 +294,8 @@ def test_names_of_ones_own():
     assert isinstance(loss("Other"), Other)
     assert "Other" in registry.names("loss") and "MemVir" in registry.names("loss")
     assert "partial" not in registry.names("loss")
+    assert "DatasetError" not in registry.names("dataset")
+    assert not [n for n in registry.names("loss") if n.startswith("Base")]
 
 
 # -------------------------------------------------------------------------- loading
@@ -332,7 +335,17 @@ def test_layers(folder):
             ["num_epoch_train=3"],
             "Did you mean 'num_epochs_train'",
         ),
-        ("glyphs/softmax", [], ["num_epochs_train=x"], "num_epochs_train"),
+        ("glyphs/softmax", [], ["num_epochs_train=x"], "an integer, got 'x'"),
+        (
+            "glyphs/softmax",
+            [],
+            ["seeds=0"],
+            "a list of integers, such as .0, 1., got 0",
+        ),
+        ("glyphs/softmax", [], ["deterministic=3"], "true or false, got 3"),
+        ("glyphs/softmax", [], ["num_epochs_train=null"], "must not be null"),
+        ("glyphs/softmax", [], ["models=3"], "models: expected"),
+        ("glyphs/softmax", [], ["trainer.batch_size=3"], "trainer~APPLY~2"),
         ("glyphs/softmax", [], ["num_epochs_train=0"], "must be >= 1"),
         ("glyphs/softmax", [], ["seeds=[1,1]"], "distinct"),
         ("glyphs/softmax", [], ["patience=-1"], "patience must be >= 0"),
@@ -364,6 +377,18 @@ def test_files_that_are_no_config(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match="x.yaml"):
         load(str(path))
+
+
+def test_a_file_of_ones_own_on_top_of_presets(tmp_path):
+    (tmp_path / "default.yaml").write_text(
+        "on_top_of: [glyphs/default]\ntrainer~APPLY~2: {batch_size: 7}\n"
+    )
+    (tmp_path / "arm.yaml").write_text("loss_funcs: {metric_loss: {NormSoftmax: {}}}\n")
+    config = load(str(tmp_path / "arm.yaml"))
+    assert config.dataset == load("glyphs/softmax").dataset
+    assert config.trainer["MetricLossOnly"]["batch_size"] == 7
+    assert config.trainer["MetricLossOnly"]["drop_last"] is False  # of all presets
+    assert config.seeds == [0, 1, 2, 3, 4]
 
 
 def test_files_on_top_of_each_other(tmp_path):

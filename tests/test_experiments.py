@@ -12,13 +12,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 
 import torch  # noqa: E402
 from torch.nn.functional import normalize  # noqa: E402
 
-from benchmarks.config import ConfigError  # noqa: E402
+from benchmarks.config import ConfigError, registry  # noqa: E402
 from benchmarks.protocol import experiment  # noqa: E402
 from benchmarks.protocol.checkpoint import load_models  # noqa: E402
 from benchmarks.protocol.evaluation import evaluate  # noqa: E402
@@ -28,6 +29,9 @@ from benchmarks.protocol.split_managers import (  # noqa: E402
     ClassDisjointSplitManager,
 )
 from benchmarks.protocol.trial import build_trial  # noqa: E402
+from benchmarks.report.build import build  # noqa: E402
+from benchmarks.report.experiments import load  # noqa: E402
+from benchmarks.report.names import metric_label  # noqa: E402
 from pml_memvir import MemVir  # noqa: E402
 
 from . import tiny  # noqa: E402
@@ -115,7 +119,7 @@ def test_accuracies_are_those_of_the_saved_models(tmp_path):
         assert cells[:3] == ["seed0", str(entry["epoch"]), "test"]
         shown = dict(zip([c.header for c in table.columns][3:], cells[3:]))
         for metric, value in entry["splits"]["test"].items():
-            assert shown[metric] == f"{100 * value:.2f}"
+            assert shown[metric_label(metric)] == f"{100 * value:.2f}"
     two_seeds = experiment.load_saved(folder / "config.yaml")
     two_seeds.seeds.append(5)  # one that has not begun
     experiment.save(two_seeds, folder / "config.yaml")
@@ -321,6 +325,56 @@ def test_another_config_is_refused(tmp_path):
         scale = {"metric_loss": {"MemVir": {"loss": {"NormSoftmax": {"scale": 5}}}}}
         run(tmp_path, {"num_epochs_train": 1, "loss_funcs": scale})
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_mistake_leaves_no_folder(tmp_path):
+    with pytest.raises(ConfigError, match="Did you mean 'scale'"):
+        scal = {"metric_loss~OVERRIDE~": {"NormSoftmax": {"scal": 1}}}
+        run(tmp_path, {"loss_funcs": scal})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_where_nothing_was_measured_may_change(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at(patch, 3)  # config and environment are there, and no history
+        with pytest.raises(Killed):
+            run(tmp_path, {"seeds": [3]})
+    folder = run(tmp_path, {"num_epochs_train": 1})
+    saved = experiment.load_saved(folder / "config.yaml")
+    assert saved.num_epochs_train == 1 and saved.seeds == [0]
+
+
+def test_memvir_that_does_nothing_is_told(tmp_path, capsys):
+    run(tmp_path, {"num_epochs_train": 1})  # 6 steps, as many as warm-up has
+    assert "MemVir does nothing in this run" in capsys.readouterr().out
+    run(tmp_path / "longer", {"num_epochs_train": 2})
+    assert "does nothing" not in capsys.readouterr().out
+
+
+def test_images_of_several_sizes_are_found_before_training(tmp_path):
+    class Uneven(tiny.Tiny):
+        def __getitem__(self, index):
+            image = Image.fromarray(self.images[index])
+            image = image.resize((12 + index % 3, 12))
+            return self.transform(image), self.labels[index]
+
+    registry.register("dataset", Uneven)
+    with pytest.raises(ConfigError, match="images of train have several sizes"):
+        run(tmp_path, {"dataset~OVERRIDE~": {"Uneven": {}}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_fold_is_a_plain_validation_set(tmp_path):
+    one = {"ClassDisjointSplitManager": {"num_training_sets": 1}}
+    folder = run(tmp_path, {"split_manager~OVERRIDE~": one, "num_epochs_train": 2})
+    assert not (folder / "seed0" / "concatenated.json").exists()
+    report = build(load([folder]))
+    assert [s.selection for s in report.sections] == [
+        "last",
+        "best_on_validation",
+        "best_on_test",
+    ]
+    assert {r.accuracy for s in report.sections for r in s.results} == {"single"}
 
 
 def test_patience(tmp_path):

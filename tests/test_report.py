@@ -293,6 +293,25 @@ def test_a_trial_that_stopped_early_counts(tmp_path):
     )
 
 
+def test_data_set_and_memvir_are_the_configs(tmp_path):
+    folder = experiment(tmp_path, "mine/cos", of_values(0.5))
+    with (folder / "config.yaml").open("a") as file:
+        file.write("dataset: {Glyphs: {root: x}}\n")
+        file.write("loss_funcs: {metric_loss: {MemVir: {loss: {CosFaceLoss: {}}}}}\n")
+    (read,) = load([tmp_path])
+    assert (read.dataset, read.arm, read.memvir) == ("glyphs", "mine/cos", True)
+    assert not build([read]).panels[0].curves[R1][0].plain
+
+
+def test_folds_that_have_not_begun_are_missing(tmp_path):
+    folds = [history(0, {1: (0.5, 0.5, 0.5)}, fold=f) for f in (0, 1)]
+    folder = experiment(tmp_path, "sop/softmax", folds)
+    with (folder / "config.yaml").open("a") as file:
+        file.write("split_manager: {ClassDisjointSplitManager: {num_training_sets: 4}}")
+    (read,) = load([tmp_path])
+    assert not read.seeds[0].complete and "fold 2" in read.seeds[0].unfinished[0]
+
+
 def test_unpaired_seeds_are_named(tmp_path):
     three = of_values(0.5, 0.6, 0.7)
     pair(tmp_path / "a", three[:2], [three[0], three[2]])

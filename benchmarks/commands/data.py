@@ -13,6 +13,7 @@ ROOT = click.option(
     "--root", type=options.FOLDER, help="Its folder.  [default: data/NAME]"
 )
 NAMES = ["cub200", "cars196", "sop", "inshop", "folders", "emoji", "glyphs"]
+PROBLEMS_SHOWN = 5
 NAME = click.argument("name", type=click.Choice(NAMES))
 
 
@@ -49,6 +50,7 @@ def prepare(
     """Unpack archives into the layout that the loaders read, and check the counts.
 
     Emoji fetches its packages with npm, or takes them as --archive; Glyphs needs none.
+    NAME folders is for images of your own, the configs' ImageFolders.
     """
     from .. import datasets
     from ..datasets import emoji
@@ -79,5 +81,11 @@ def verify(name: str, root: Path | None, no_decode: bool) -> None:
     console, root = Console(), root or Path("data") / name
     rows = verifying.verify(name, root, console, not no_decode, classes)
     console.print(verifying.table(rows))
+    for row in rows:
+        for problem in row.problems[:PROBLEMS_SHOWN]:
+            console.print(f"- {row.split}: {problem}", markup=False, soft_wrap=True)
+        more = len(row.problems) - PROBLEMS_SHOWN
+        if more > 0:
+            console.print(f"- {row.split}: and {more:,} more")
     if any(row.problems for row in rows):
         raise SystemExit(1)

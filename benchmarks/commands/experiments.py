@@ -119,7 +119,8 @@ def check(
     """Build everything of configs and train nothing; without NAME, of all presets.
 
     Each is built with noise and random weights in place of its data and weights, and
-    two images go through network and loss; then data and weights are looked for.
+    two images go through network and loss; then data and weights are looked for. (Emoji
+    and Glyphs are rendered, where they are not there.)
     """
     from rich.progress import track
     from rich.table import Table
@@ -154,7 +155,7 @@ def check(
 @options.plain_errors
 def list_names(kind: str | None) -> None:
     """All presets; or all names of a KIND, such as loss, trunk or dataset."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from ..config import load, preset_names, registry
     from ..config.building import split_spec
@@ -168,7 +169,7 @@ def list_names(kind: str | None) -> None:
             )
         console.print("\n".join(registry.names(kind)), highlight=False)
         return
-    table = Table("preset", "loss", "MemVir N, M", "epochs", "settings")
+    table = Table(Column("preset", no_wrap=True), "loss", "N, M", "epochs", "settings")
     for name in preset_names():
         config = load(name)
         loss, arguments = split_spec(config.loss_funcs["metric_loss"], "metric_loss")
@@ -178,4 +179,5 @@ def list_names(kind: str | None) -> None:
             loss, _ = split_spec(arguments["loss"], "loss")
         table.add_row(name, loss, memvir, str(config.num_epochs_train), config.source)
     console.print(table)
+    console.print("N, M: num_steps and step_gap of MemVir")
     console.print(f"kinds of names: {', '.join(registry.MODULES)}", highlight=False)

@@ -15,7 +15,9 @@ import click
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
-names_and_overrides = click.argument("what", nargs=-1, metavar="NAME... [a.b=VALUE]...")
+names_and_overrides = click.argument(
+    "what", nargs=-1, metavar="[NAME]... [a.b=VALUE]..."
+)
 with_files = click.option(
     "--with",
     "extra",
@@ -58,8 +60,9 @@ def torch_device(name: str | None) -> Any:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise click.BadParameter(f"{name!r}: {reason}", param_hint="--device")
+        hint = "" if name.startswith("cuda") else "; expected cpu or cuda"
+        reason = str(error).splitlines()[0][:60]
+        raise click.BadParameter(f"{name!r}{hint} ({reason})", param_hint="--device")
     return device
 
 

@@ -69,6 +69,10 @@ def build(
         if key not in parameters:
             known = parameters.keys() - given.keys()
             raise ConfigError(f"{where}: unknown argument {key!r}{suggest(key, known)}")
+    for key, value in arguments.items():
+        default = parameters[key].default
+        if type(default) in (int, float) and isinstance(value, (str, bool)):
+            raise ConfigError(f"{where}.{key} must be a number, got {value!r}")
     values = {
         key: _value(key, value, f"{where}.{key}", fill)
         for key, value in arguments.items()

@@ -173,9 +173,14 @@ def _layers(
     below = content.pop(ON_TOP_OF, [])
     if not isinstance(below, list):
         raise ConfigError(f"{file}: {ON_TOP_OF} must be a list, got {below!r}")
-    layers = [
-        layer for other in below for layer in _layers(_beside(file, other), above)
-    ]
+    layers = []
+    for other in below:
+        path = _beside(file, other)
+        # From elsewhere, a preset's file stands for all that it is laid over.
+        inside = path.resolve().is_relative_to(PRESETS)
+        whole = inside and not file.resolve().is_relative_to(PRESETS)
+        for one in _with_defaults(path) if whole else [path]:
+            layers += _layers(one, above)
     return [*layers, (file, content)]
 
 
@@ -185,6 +190,8 @@ def _beside(path: Path, other: str) -> Path:
         path.parent / other,
         path.parent / f"{other}.yaml",
         OVERLAYS / f"{other}.yaml",
+        PRESETS.parent / f"{other}.yaml",  # presets/default
+        PRESETS / f"{other}.yaml",  # cars196/default
     ):
         if candidate.is_file() and candidate.resolve() != path.resolve():
             return candidate

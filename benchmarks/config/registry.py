@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -61,10 +63,17 @@ def register(kind: str, thing: Callable[..., Any], name: str | None = None) -> N
 
 def names(kind: str) -> list[str]:
     """All names of a kind."""
-    found = set(_extra.get(kind, {}))
+    found = dict(_extra.get(kind, {}))
     for module in MODULES[kind]:
         found.update(_named(module, kind))
-    return sorted(found)
+    return sorted(name for name in found if _is_meant(name, found[name]))
+
+
+def _is_meant(name: str, thing: Any) -> bool:
+    """Not what a module has for its own use: bases, mixins, errors, enumerations."""
+    if inspect.isclass(thing) and issubclass(thing, (Exception, enum.Enum)):
+        return False
+    return not (name.startswith("Base") or "Mixin" in name)
 
 
 def find(kind: str, name: str, where: str) -> Callable[..., Any]:

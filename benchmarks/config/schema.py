@@ -85,6 +85,7 @@ def validated(values: dict[str, Any]) -> Config:
             raise ConfigError(f"{key} is not needed here: {ELSEWHERE[key]}")
         if key not in known:
             raise ConfigError(f"unknown key {key!r}{suggest(str(key), known)}")
+    _check_types(values)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))
         missing = OmegaConf.missing_keys(merged)
@@ -96,6 +97,34 @@ def validated(values: dict[str, Any]) -> Config:
     assert isinstance(config, Config)  # for the type checker
     _check(config)
     return config
+
+
+def _check_types(values: dict[str, Any]) -> None:
+    """Numbers, lists and mappings, each where it belongs."""
+    plain = OmegaConf.to_container(OmegaConf.create(values))
+    assert isinstance(plain, dict)  # for the type checker
+    for f in fields(Config):
+        value, kind = plain.get(f.name), str(f.type)
+        if isinstance(value, str) and "${" in value:
+            continue  # known when it is resolved
+        if f.name not in plain or value == MISSING:
+            continue
+        if value is None:
+            if not kind.startswith("Optional"):
+                raise ConfigError(f"{f.name} must not be null")
+        elif "list[int]" in kind:
+            if not isinstance(value, list) or any(type(v) is not int for v in value):
+                raise ConfigError(
+                    f"{f.name} must be a list of integers, such as [0, 1], "
+                    f"got {value!r}"
+                )
+        elif "dict" in kind:
+            if not isinstance(value, dict):
+                raise ConfigError(one_key_message(f.name, value))
+        elif "int" in kind and type(value) is not int:
+            raise ConfigError(f"{f.name} must be an integer, got {value!r}")
+        elif "bool" in kind and type(value) is not bool:
+            raise ConfigError(f"{f.name} must be true or false, got {value!r}")
 
 
 def _check(config: Config) -> None:
@@ -133,7 +162,9 @@ def one_key_message(where: str, value: Any) -> str:
     """The message for what should be `{ClassName: arguments}` and is not."""
     if isinstance(value, dict) and len(value) > 1:
         return (
-            f"{where}: expected one class, got {len(value)} ({', '.join(value)}). To "
-            f"replace one by another, write {where}~OVERRIDE~ or {where}~SWAP~1"
+            f"{where}: expected one class, got {len(value)} "
+            f"({', '.join(map(str, value))}). To replace one by another, write "
+            f"{where}~OVERRIDE~ or {where}~SWAP~1; to change its arguments, "
+            f"{where}~APPLY~2"
         )
     return f"{where}: expected {{ClassName: arguments}}, got {value!r}"

@@ -13,7 +13,7 @@ from PIL import Image
 from ..config import Config, ConfigError
 from ..config.building import build, split_spec
 from ..config.registry import find
-from .trial import Trial, build_trial, num_folds
+from .trial import Trial, build_trial, check_images, num_folds
 
 WEIGHTS = ("weights", "checkpoint")
 IMAGE_SIZE = 64
@@ -67,14 +67,17 @@ class Checker:
         return Findings(
             config.experiment_name,
             _outcome(lambda: self._build(config)),
-            self._once(config.dataset, lambda: _build_datasets(config)),
+            self._once(
+                (config.dataset, config.transforms, config.split_manager),
+                lambda: self._build(config, real=True),
+            ),
             self._once(
                 config.models.get("trunk"),
                 lambda: build("trunk", config.models.get("trunk"), "models.trunk"),
             ),
         )
 
-    def _build(self, config: Config) -> None:
+    def _build(self, config: Config, real: bool = False) -> None:
         name, _ = split_spec(config.dataset, "dataset")
         dataset_class: Any = find("dataset", name, "dataset")
 
@@ -88,9 +91,12 @@ class Checker:
             None if folds is None else 0,
             None,
             self.device,
-            stand_in,
+            None if real else stand_in,
         )
-        forward(trial)
+        if real:
+            check_images(trial)
+        else:
+            forward(trial)
 
     def _once(self, spec: Any, action: Any) -> str:
         key = repr(spec)
@@ -116,14 +122,6 @@ def forward(trial: Trial) -> None:
                 raise ConfigError(f"loss_funcs.{key}: {error}") from error
             if not torch.isfinite(value):
                 raise ConfigError(f"loss_funcs.{key}: the loss of a batch is {value}")
-
-
-def _build_datasets(config: Config) -> None:
-    name, _ = split_spec(config.dataset, "dataset")
-    dataset_class: Any = find("dataset", name, "dataset")
-    for split in dataset_class.SPLITS:
-        if split != "train+test":
-            build("dataset", config.dataset, "dataset", given={"split": split})
 
 
 def _without_weights(config: Config) -> Config:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ..config import ConfigError
 from ..config.loading import load
+from ..report.names import metric_label
 from .checkpoint import load_models
 from .experiment import CONFIG_FILE, trials_in
 from .history import History
@@ -69,7 +70,7 @@ def evaluate(
     for column in ("trial", "epoch", "split"):
         table.add_column(column)
     for metric in metrics:
-        table.add_column(metric, justify="right")
+        table.add_column(metric_label(metric), justify="right")
     for row in rows:
         table.add_row(*row)
     return table

@@ -16,14 +16,16 @@ from pml_memvir import MemVir
 
 from .. import plots
 from ..config import Config, ConfigError, differences, load_saved, save
+from ..report.names import metric_label
 from . import concatenated, environment, records
 from .history import History
 from .hooks import keep_best
 from .locks import locked
-from .trial import Trial, build_trial, num_folds
+from .trial import Trial, build_trial, check_images, num_folds
 
 CONFIG_FILE = "config.yaml"
 TSNE = "tsne.png"
+R1 = "precision_at_1"
 
 
 def run(
@@ -47,11 +49,15 @@ def run(
     console = console or Console()
     device = device or c_f.use_cuda_if_available()
     folder = output / config.experiment_name
+    folds = num_folds(config)
+    if not (folder / CONFIG_FILE).exists():  # mistakes show before anything is written
+        check_images(
+            build_trial(config, config.seeds[0], folds_of(folds)[0], None, device)
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         claim(folder, config)
         environment.record(folder, device)
-    folds = num_folds(config)
     for seed in config.seeds:
         for fold in folds_of(folds):
             trial_folder = folder_of(folder, seed, fold)
@@ -64,25 +70,29 @@ def run(
             with locked(trial_folder, "another process trains here"):
                 run_trial(config, seed, fold, trial_folder, device, console)
             free_memory()
-        if folds is not None:
+        if folds is not None and folds > 1:
             concatenated.evaluate(config, seed, folds, folder, device)
     return folder
 
 
 def claim(folder: Path, config: Config) -> None:
-    """Make the folder this config's; seeds may be added later, nothing else changed."""
+    """Make the folder this config's.
+
+    Seeds may be added later; all else can be changed as long as nothing was measured.
+    """
     path = folder / CONFIG_FILE
     if path.exists():
         old = load_saved(path)
         seeds = [*old.seeds, *(seed for seed in config.seeds if seed not in old.seeds)]
         changed = differences(replace(old, seeds=[0]), replace(config, seeds=[0]))
-        if changed:
+        if changed and any(folder.glob("seed*/**/history.json")):
             listed = "\n  ".join(changed)
             raise ConfigError(
                 f"{folder} holds a run with another config:\n  {listed}\n"
                 "Give another --output or experiment_name, or delete the folder"
             )
-        config = replace(config, seeds=seeds)
+        if not changed:
+            config = replace(config, seeds=seeds)
     save(config, path)
 
 
@@ -186,6 +196,7 @@ def describe(trial: Trial, console: Console) -> None:
         f"{trial.steps_per_epoch} steps an epoch, {trial.config.num_epochs_train} "
         f"epochs; {trial.device.type}",
         highlight=False,
+        soft_wrap=True,
     )
     if isinstance(loss, MemVir):
         console.print(
@@ -193,18 +204,31 @@ def describe(trial: Trial, console: Console) -> None:
             f"warm-up {loss.warmup_steps} steps",
             highlight=False,
         )
+        total = trial.steps_per_epoch * trial.config.num_epochs_train
+        if loss.warmup_steps + loss.step_gap + 1 >= total:
+            console.print(
+                f"[bold]MemVir does nothing in this run[/]: its first virtual classes "
+                f"come {loss.step_gap + 1} steps after the warm-up, and the run has "
+                f"{total} steps",
+                highlight=False,
+            )
 
 
 def describe_epoch(entry: dict[str, Any], num_epochs: int, console: Console) -> None:
     """A line of the accuracies in percent, and the mean training loss."""
     splits = "; ".join(
         f"{split} "
-        + ", ".join(f"{metric} {100 * value:.2f}" for metric, value in values.items())
+        + ", ".join(
+            f"{metric_label(metric)} {100 * value:.2f}"
+            for metric, value in sorted(values.items(), key=lambda item: item[0] != R1)
+        )
         for split, values in entry["splits"].items()
     )
     loss = "" if entry["loss"] is None else f", loss {entry['loss']:.4f}"
     console.print(
-        f"epoch {entry['epoch']}/{num_epochs}{loss}: {splits}", highlight=False
+        f"epoch {entry['epoch']}/{num_epochs}{loss}: {splits}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

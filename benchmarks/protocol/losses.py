@@ -24,7 +24,10 @@ def MemVir(
 ) -> _MemVir:
     """`pml_memvir.MemVir` with a warm-up of `warmup_steps` or `warmup_epochs`."""
     if warmup_steps is not None and warmup_epochs is not None:
-        raise ValueError("give warmup_steps or warmup_epochs, not both")
+        raise ValueError(
+            "give warmup_steps or warmup_epochs, not both; to take one away, write "
+            "warmup_epochs~DELETE~: null, or set it to null"
+        )
     if warmup_epochs is not None:
         if warmup_epochs < 0:
             raise ValueError(f"warmup_epochs must be >= 0, got {warmup_epochs}")

@@ -167,6 +167,30 @@ def build_trial(
     )
 
 
+IMAGES_CHECKED = 8
+
+
+def check_images(trial: Trial) -> None:
+    """A few images of each split, read and put together as a loader does.
+
+    Raises:
+        ConfigError: they are of several sizes.
+    """
+    for name, dataset in {
+        "train": trial.splits.train,
+        **trial.splits.evaluation,
+    }.items():
+        picked = range(0, len(dataset), max(1, len(dataset) // IMAGES_CHECKED))
+        shapes = {tuple(dataset[i][0].shape) for i in picked}
+        if len(shapes) > 1:
+            listed = ", ".join(map(str, sorted(shapes)[:3]))
+            raise ConfigError(
+                f"transforms: images of {name} have several sizes ({listed}); bring "
+                "them to one, such as by transforms.train.RandomResizedCrop.size=224 "
+                "and transforms.eval={Resize: {size: 256}, CenterCrop: {size: 224}}"
+            )
+
+
 def _models(config: Config, device: torch.device) -> dict[str, torch.nn.Module]:
     if "trunk" not in config.models:
         raise ConfigError("models needs a trunk")

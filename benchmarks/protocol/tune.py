@@ -14,6 +14,7 @@ import yaml
 from rich.console import Console
 
 from ..config import Config, ConfigError, differences
+from ..config.building import split_spec
 from ..config.loading import read
 from ..config.schema import validated
 from ..config.search import Range, ranges, with_values
@@ -60,8 +61,8 @@ def tune(
     config = validated(with_values(values, {r.path: r.low for r in found}))
     if num_folds(config) is None:
         raise ConfigError(
-            "tuning needs held-out classes to choose on: use split_manager~OVERRIDE~="
-            "'{ClassDisjointSplitManager: {num_training_sets: 1}}'"
+            "tuning needs held-out classes to choose on: add --with validation, or a "
+            "split_manager that makes them"
         )
     build_trial(config, config.seeds[0], 0, None, device)  # errors before the first run
     folder = output / config.experiment_name / "tune"
@@ -98,7 +99,9 @@ def _search(
         chosen = {r.path: _suggest(trial, r) for r in found}
         name = f"trial-{_digest(chosen)}"
         of_trial = validated({**with_values(values, chosen), "experiment_name": name})
-        console.rule(f"trial {trial.number}: {chosen}")
+        console.print(f"[bold]trial {trial.number}[/]", end="")
+        for path, value in chosen.items():
+            console.print(f"  {path} = {value:.6g}", highlight=False, soft_wrap=True)
         try:
             run(of_trial, folder, device, console)
         except KeyboardInterrupt:
@@ -113,9 +116,12 @@ def _search(
     temporary = folder / f".{BEST}.tmp"
     temporary.write_text(text)
     temporary.replace(folder / BEST)
+    _, arguments = split_spec(config.hook_container, "hook_container")
+    metric = arguments.get("primary_metric", "mean_average_precision_at_r")
     console.print(
-        f"{len(_finished(study))} trials; best mean accuracy on validation classes: "
-        f"{best.value:.4f}"
+        f"{len(_finished(study))} finished trials; the best is trial {best.number}, "
+        f"with {metric} {100 * best.value:.2f} on validation classes",
+        highlight=False,
     )
     console.print(f"{folder / BEST}:\n{text}", highlight=False)
 

@@ -14,7 +14,9 @@ def percent(value: float | None, decimals: int = 2) -> str:
 
 
 def signed(value: float | None, decimals: int = 2) -> str:
-    return NONE if value is None else f"{100 * value:+.{decimals}f}"
+    if value is None:
+        return NONE
+    return f"{round(100 * value, decimals) + 0.0:+.{decimals}f}"  # never -0.00
 
 
 def interval(ends: tuple[float, float] | None, with_sign: bool = False) -> str:

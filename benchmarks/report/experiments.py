@@ -19,6 +19,15 @@ from .names import split_arm, split_name
 from .seeds import Seed, read_seeds
 
 CONFIG = "config.yaml"
+# The presets' names of data sets.
+DATASETS = {
+    "CUB200": "cub200",
+    "Cars196": "cars196",
+    "StanfordOnlineProducts": "sop",
+    "InShop": "inshop",
+    "Emoji": "emoji",
+    "Glyphs": "glyphs",
+}
 TUNING = "tune"  # a search's trials are no results; they can be given by themselves
 
 
@@ -32,14 +41,18 @@ class Experiment:
     source: str
     environment: dict[str, Any]
     seeds: dict[int, Seed]
+    dataset_class: str | None = None  # by config.yaml, as is whether there is MemVir
+    has_memvir: bool | None = None
 
     @property
     def dataset(self) -> str:
-        return split_name(self.name)[0]
+        """The presets' name of the config's data set, else how the name begins."""
+        return DATASETS.get(self.dataset_class or "", split_name(self.name)[0])
 
     @property
     def arm(self) -> str:
-        return split_name(self.name)[1]
+        beginning, arm = split_name(self.name)
+        return arm if beginning == self.dataset else self.name
 
     @property
     def loss(self) -> str:
@@ -47,7 +60,8 @@ class Experiment:
 
     @property
     def memvir(self) -> bool:
-        return split_arm(self.arm)[1]
+        by_name = split_arm(self.arm)[1]
+        return by_name if self.has_memvir is None else self.has_memvir
 
     @cached_property
     def trials(self) -> list[Trial]:
@@ -59,7 +73,8 @@ class Experiment:
 
     @property
     def with_folds(self) -> bool:
-        return any(trial.fold is not None for trial in self.trials)
+        """Cross-validation; one fold alone is a plain held-out set."""
+        return len({trial.fold for trial in self.trials}) > 1
 
     @property
     def num_epochs(self) -> int | None:
@@ -117,7 +132,9 @@ def read_experiment(folder: Path) -> Experiment:
         baseline=config["baseline"],
         source=config["source"],
         environment=read_json(environment) if environment.exists() else {},
-        seeds=read_seeds(folder),
+        seeds=read_seeds(folder, _num_folds(config["split_manager"])),
+        dataset_class=next(iter(config["dataset"]), None),
+        has_memvir=_mentions(config["loss_funcs"], "MemVir"),
     )
     for trial in experiment.trials:
         first = experiment.trials[0]
@@ -140,6 +157,14 @@ def _read_config(path: Path) -> dict[str, Any]:
             "baseline": config.get("baseline"),
             "source": config.get("source", "ours"),
         }
+        parts = {
+            name: (
+                OmegaConf.to_container(config[name])
+                if isinstance(config.get(name), DictConfig)
+                else {}
+            )
+            for name in ("dataset", "split_manager", "loss_funcs")
+        }
     except (OmegaConfBaseException, yaml.YAMLError, OSError, ValueError) as error:
         raise ReportError(f"{path} is no experiment's config: {error}") from error
     for name, value in values.items():
@@ -149,4 +174,23 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path}: {name} must be text, got {value!r}; if this is no experiment's "
             "config, give folders beside it"
         )
-    return values
+    return {**values, **parts}
+
+
+def _num_folds(split_manager: dict[str, Any]) -> int | None:
+    """As config.yaml says; None where it says nothing."""
+    for arguments in split_manager.values():
+        if isinstance(arguments, dict) and "num_training_sets" in arguments:
+            return int(arguments["num_training_sets"])
+    return None
+
+
+def _mentions(losses: Any, name: str) -> bool | None:
+    """Whether a loss of this name is among nested ones; None where there are none."""
+    if not losses:
+        return None
+    if isinstance(losses, list):
+        return any(_mentions(one, name) for one in losses)
+    if isinstance(losses, dict):
+        return name in losses or any(_mentions(one, name) for one in losses.values())
+    return losses == name

@@ -29,8 +29,11 @@ class Seed:
         return not self.unfinished
 
 
-def read_seeds(folder: Path) -> dict[int, Seed]:
+def read_seeds(folder: Path, num_folds: int | None = None) -> dict[int, Seed]:
     """By number, of an experiment's folder.
+
+    Args:
+        num_folds: how many there are to be; None: as many as are seen.
 
     Raises:
         ReportError: a file is damaged, or some seeds have folds and others none.
@@ -38,8 +41,10 @@ def read_seeds(folder: Path) -> dict[int, Seed]:
     read = {
         number: _read_trials(path, number) for number, path in _numbered(folder, "seed")
     }
-    # Of how many folds the cross-validation is shows in the seed that is furthest.
+    # Without being told, the seed that is furthest shows how many folds there are.
     folds = [fold for _, begun in read.values() for fold in begun]
+    if num_folds is not None:
+        folds.append(num_folds - 1)
     expected: list[int | None] = [*range(max(folds) + 1)] if folds else [None]
     seeds = {}
     for number, (trials, _) in read.items():

@@ -1,0 +1,46 @@
+"""The configs and commands of docs/benchmarks.md are there and mean something."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
+
+from benchmarks.__main__ import main  # noqa: E402
+from benchmarks.config import load, load_values  # noqa: E402
+from benchmarks.config.loading import OVERLAYS  # noqa: E402
+from benchmarks.config.search import ranges  # noqa: E402
+
+PAGE = (Path(__file__).parent.parent / "docs" / "benchmarks.md").read_text()
+
+
+def test_own_configs_of_the_page(tmp_path):
+    blocks = re.findall(r"```yaml\n# (mine/\S+)\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert len(blocks) == 2
+    (tmp_path / "mine").mkdir()
+    for name, text in blocks:
+        (tmp_path / name).write_text(text)
+    config = load(str(tmp_path / "mine" / "cosface_memvir.yaml"))
+    assert config.experiment_name == "mine/cosface_memvir"
+    assert config.dataset == {"ImageFolders": {"root": "data/mine"}}
+    assert list(config.models["trunk"]) == ["resnet18"]
+    assert config.trainer["MetricLossOnly"]["batch_size"] == 64
+    assert list(config.transforms["eval"]) == ["Resize", "CenterCrop"]
+
+
+def test_tune_command_of_the_page():
+    command = re.search(r"python -m benchmarks tune (.*?)```", PAGE, flags=re.DOTALL)[1]
+    quoted = [w for w in re.findall(r"'([^']+)'", command)]
+    name = command.split()[0]
+    found = ranges(load_values(name, ["validation"], quoted))
+    assert {r.path.rsplit(".", 1)[1] for r in found} == {"step_gap", "lr"}
+
+
+def test_commands_and_overlays_of_the_page_exist():
+    used = set(re.findall(r"python -m benchmarks (\w+)", PAGE))
+    in_table = set(re.findall(r"^\| `(\w+)", PAGE, flags=re.MULTILINE))
+    assert used | in_table <= set(main.commands)
+    assert {"run", "report", "eval", "tune", "list", "check", "data"} <= in_table
+    for path in OVERLAYS.glob("*.yaml"):
+        assert f"`{path.stem}`" in PAGE
