@@ -15,13 +15,18 @@ from . import distributed
 from .bad_batches import BadBatches
 from .checkpoints import Checkpoints
 from .inner_attributes import InnerLossAttributes
+from .insight import Insight
 from .memory import SnapshotMemory
-from .settings import Settings
 from .snapshots import Snapshots
+from .watched import RECORDED, Watched
 
 
 class MemVir(
-    InnerLossAttributes, Settings, Checkpoints, BaseLossWrapper, ModuleWithRecords
+    InnerLossAttributes,
+    Watched,
+    Checkpoints,
+    BaseLossWrapper,
+    ModuleWithRecords,
 ):
     """Memory-based virtual classes around a softmax or proxy loss.
 
@@ -124,6 +129,7 @@ class MemVir(
         self._bad_batches = BadBatches(self._memory)
         self._calls = 0
         self._num_virtual_steps = 0
+        self._insight: Insight | None = None  # of the last step with virtual classes
         self._stored_by: str | None = None  # the algorithm whose form the memory has
         self.loss = loss  # last: from here on its attributes are the wrapper's, too
         self.add_to_recordable_attributes(
@@ -133,6 +139,7 @@ class MemVir(
                 "warmup_steps",
                 "num_virtual_classes",
                 "num_non_finite",
+                *RECORDED,
             ],
             is_stat=False,
         )
@@ -199,6 +206,7 @@ class MemVir(
             outcome = algorithm(embeddings, labels, indices_tuple, self._memory, slot)
             self._remember(outcome, labels, in_range)
             self._stored_by = algorithm.name
+            self._insight = outcome.insight if columns_met else None
             value = outcome.value
         self._settle(self._calls - self._schedule.calls_until_met)
         self._num_virtual_steps = len(columns_met)
@@ -240,6 +248,7 @@ class MemVir(
         self._memory.reset()
         self._bad_batches.reset()
         self._num_virtual_steps = 0
+        self._insight = None
 
     def virtual_classes(self) -> Snapshots | None:
         """A copy of the snapshots that the next training step will meet, or None."""
@@ -374,7 +383,7 @@ class MemVir(
 
     def __getstate__(self) -> dict[str, Any]:
         self._settle()  # what is on its way can be neither copied nor saved
-        return self.__dict__.copy()
+        return {**self.__dict__, "_insight": None}
 
 
 _NOT_APPLICABLE = "MemVir needs labels and does not support ref_emb"

@@ -17,8 +17,9 @@ class History:
     """The accuracies of a trial's evaluations; fractions, not percent.
 
     Each of `epochs` has "epoch", "step" (training steps until then), "loss" (the mean
-    training loss since the evaluation before, None where none was computed) and
-    "splits": accuracies by split and metric.
+    training loss since the evaluation before, None where none was computed), "splits":
+    accuracies by split and metric, and "memvir": what MemVir says of its steps, means
+    since the evaluation before.
     """
 
     seed: int

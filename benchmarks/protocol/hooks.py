@@ -12,6 +12,7 @@ from pml_memvir.hook_container import SafeHookContainer as _SafeHookContainer
 
 from .history import History
 from .split_managers import Splits
+from .watcher import Watcher
 
 __all__ = ["HookContainer", "SafeHookContainer"]
 
@@ -28,10 +29,13 @@ class SafeHookContainer(_SafeHookContainer):
         super().__init__(record_keeper, **kwargs)
         self.saveable_trainer_objects.append("scalers")
         self._losses: list[float] = []
+        self._watched = Watcher()
 
     def end_of_iteration_hook(self, trainer: Any) -> None:
         loss = trainer.losses["total_loss"]
         self._losses.append(loss.detach() if hasattr(loss, "detach") else loss)
+        if trainer.iteration % self.log_freq == 0:
+            self._watched.look(trainer.loss_funcs)
         super().end_of_iteration_hook(trainer)
 
     def end_of_trial_epoch(
@@ -98,6 +102,7 @@ class SafeHookContainer(_SafeHookContainer):
             "step": trainer.epoch * (trainer.iterations_per_epoch or 0),
             "loss": sum(losses) / len(losses) if losses else None,
             "splits": accuracies,
+            "memvir": self._watched.means(),
         }
 
     def _keep(self, trainer: Any, history: History, folder: Path) -> None:

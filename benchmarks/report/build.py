@@ -9,6 +9,7 @@ from .arms import Pairs, pair_up, result
 from .curves import panels
 from .errors import ReportError
 from .experiments import Experiment
+from .insight import insights
 from .names import METRICS, chosen_from, metric_name, order
 from .seeds import Seed
 from .selection import SELECTIONS, choose
@@ -52,6 +53,7 @@ def build(
         notes=protocol.notes(ordered, pairs, sections),
         records=_records(ordered, sections, chosen),
         panels=panels(ordered, pairs, chosen),
+        insights=insights(ordered),
     )
 
 

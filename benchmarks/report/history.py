@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,19 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class Epoch:
-    """One evaluation; `splits` holds fractions, by split, then by metric."""
+    """One evaluation.
+
+    Attributes:
+        splits: fractions, by split, then by metric.
+        loss: mean training loss since the evaluation before.
+        memvir: what MemVir says of its steps, by name; empty for plain losses.
+    """
 
     epoch: int
     step: int
     splits: dict[str, Metrics]
+    loss: float | None = None
+    memvir: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,13 @@ def _epoch(data: Any, path: Path) -> Epoch:
         split: _metrics(metrics, f"{place}, split {split!r}")
         for split, metrics in _field(data, "splits", (dict,), place).items()
     }
-    return Epoch(number, _whole(data, "step", place), splits)
+    loss, memvir = data.get("loss"), data.get("memvir", {})
+    if loss is not None:
+        loss = _field(data, "loss", (int, float), place)
+    if not isinstance(memvir, dict):
+        raise _damaged(place, "'memvir' to be an object", memvir)
+    watched = {name: _field(memvir, name, (int, float), place) for name in memvir}
+    return Epoch(number, _whole(data, "step", place), splits, loss, watched)
 
 
 def _metrics(data: Any, place: str) -> Metrics:

@@ -15,6 +15,7 @@ from .errors import ReportError
 from .experiments import load
 from .figures import draw
 from .files import write_text
+from .insight_figure import draw as draw_insights
 from .latex import as_latex
 from .structure import Panels, Report
 from .tables import as_markdown
@@ -31,7 +32,7 @@ def run(
     """Report all experiments among or below `folders`.
 
     Writes report.md, report.csv, summary.csv, report.tex and curves.png; with several
-    data sets curves_<data set>.png, too.
+    data sets curves_<data set>.png, too, and memvir.png where there is MemVir.
 
     Args:
         output: default "report" in the folder that all `folders` are, or are in.
@@ -49,7 +50,11 @@ def run(
     figures = _figures(report)
     for name, rows in figures.items():
         draw(rows, _caption(report, rows), output / name)
-    write_text(output / "report.md", as_markdown(report, list(figures)))
+    names = list(figures)
+    if report.insights:
+        draw_insights(report.insights, output / "memvir.png")
+        names.append("memvir.png")
+    write_text(output / "report.md", as_markdown(report, names))
     write_text(output / "report.csv", values_csv(report))
     write_text(output / "summary.csv", summary_csv(report))
     write_text(output / "report.tex", as_latex(report))

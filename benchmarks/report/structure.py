@@ -117,6 +117,14 @@ class Panels:
 
 
 @dataclass(frozen=True)
+class Insight:
+    """What MemVir saw in an arm's training: by the number's name, over steps."""
+
+    label: str
+    lines: Mapping[str, Line]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that is written.
 
@@ -124,6 +132,7 @@ class Report:
         metrics: names in history.json.
         protocol: sentences for the top of each file.
         notes: sentences for its end.
+        insights: of the arms with MemVir.
     """
 
     metrics: tuple[str, ...]
@@ -132,3 +141,4 @@ class Report:
     notes: tuple[str, ...]
     records: tuple[Record, ...] = field(repr=False)
     panels: tuple[Panels, ...] = field(repr=False)
+    insights: tuple[Insight, ...] = field(default=(), repr=False)

@@ -39,7 +39,7 @@ def as_markdown(report: Report, figures: Sequence[str] = ()) -> str:
         parts.append(table(section, report.metrics))
     if report.notes:
         parts += ["## Notes", _list(report.notes)]
-    parts += [f"![Learning curves]({name})" for name in figures]
+    parts += [f"![{name}]({name})" for name in figures]
     return "\n\n".join(parts) + "\n"
 
 

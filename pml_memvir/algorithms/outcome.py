@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..insight import Insight
 from ..snapshots import Notes
 
 
@@ -19,9 +20,11 @@ class Outcome:
         class_weights: (C K, D), detached.
         embeddings: (B, D), detached.
         notes: numbers to keep beside the snapshot.
+        insight: numbers to watch, where they cost nothing.
     """
 
     value: Any
     class_weights: torch.Tensor
     embeddings: torch.Tensor
     notes: Notes | None = None
+    insight: Insight | None = None

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from ..insight import Insight
 from ..snapshots import Key, Notes, Row
 from .eager import Eager, chunk_steps
 
@@ -55,7 +56,7 @@ class Problem:
 
 def proxy_anchor(
     rows: torch.Tensor, proxies: torch.Tensor, problem: Problem
-) -> tuple[torch.Tensor, Callable[[Key], Notes]]:
+) -> tuple[torch.Tensor, Callable[[Key], Notes], Insight]:
     """The reduced loss over actual and virtual proxies and embeddings.
 
     Args:
@@ -64,12 +65,13 @@ def proxy_anchor(
         problem: the rest.
 
     Returns:
-        the reduced loss, with gradients to both, and what makes the step's notes. No
-        pending backward needs anything of the memory, which may be written to at once.
+        the reduced loss, with gradients to both, what makes the step's notes, and what
+        is to be seen in it. No pending backward needs anything of the memory, which may
+        be written to at once.
     """
     step = _Step(rows.detach(), proxies.detach(), problem)
     value: torch.Tensor = Eager.apply(step, rows, proxies)
-    return value, step.notes
+    return value, step.notes, step.insight
 
 
 class _Step:
@@ -131,6 +133,8 @@ class _Step:
             self.virtual_proxies(chunk, negative, weights is not None)
         positive = torch.cat([self.positive, row.own[self.filled].flatten()])
         negative = torch.cat([self.total, negative[self.filled].flatten()])
+        both = positive + negative
+        self.insight = Insight(both[:C], both[C:])
         if weights is None:
             return positive, negative, ()
 

@@ -85,9 +85,10 @@ class ProxyAnchor:
                 all(type(_of_term(loss.reducer, n)) in _LINEAR for n in ("pos", "neg")),
                 self.chunk_steps,
             )
-            value, notes = proxy_anchor(rows, proxies, problem)
+            value, notes, insight = proxy_anchor(rows, proxies, problem)
             value = value + regularisation(loss, loss.proxies, embeddings, labels)
-        return Outcome(value, proxies.detach(), rows.detach(), notes(self.key))
+        kept = notes(self.key)
+        return Outcome(value, proxies.detach(), rows.detach(), kept, insight)
 
     def reduce_to(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Any:
         """PML's reducers for the two terms."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from ..insight import Insight, Shares
 from ..snapshots import Key, Notes, Row
 from .centers import OneCenter
 from .eager import Eager, chunk_steps
@@ -69,7 +70,7 @@ class Blocks:
 
 def row_softmax(
     rows: torch.Tensor, classes: torch.Tensor, target: torch.Tensor, problem: Problem
-) -> tuple[torch.Tensor, Blocks]:
+) -> tuple[torch.Tensor, Blocks, Insight]:
     """The reduced loss over actual and virtual rows and classes.
 
     Naive equivalent, all log-sum-exps from scratch:
@@ -85,12 +86,13 @@ def row_softmax(
         problem: the rest.
 
     Returns:
-        the reduced loss, with gradients to all three, and the step's blocks. No pending
-        backward needs anything of the memory, which may be written to at once.
+        the reduced loss, with gradients to all three, the step's blocks, and what is
+        to be seen in them. No pending backward needs anything of the memory, which may
+        be written to at once.
     """
     step = _Step(rows.detach(), classes.detach(), target.detach(), problem)
     value: torch.Tensor = Eager.apply(step, rows, classes, target)
-    return value, step.blocks
+    return value, step.blocks, step.insight()
 
 
 class _Step:
@@ -139,12 +141,14 @@ class _Step:
         self.total = own.clone()  # of actual rows; grows by each chunk
         new, shape = own.new_zeros, row.labels.shape
         self.blocks = Blocks(own, new(len(X), shape[0]), new(shape))
+        self.own_copies = torch.full_like(self.blocks.of_actual, -torch.inf)
         virtual = new(shape)  # losses of virtual rows
         most = self.p.centers.numbers_per_product
         for chunk in row.chunks(chunk_steps(self.p.chunk_steps, row, X, W, most)):
             self.actual_rows(row, chunk, weights is not None)
             self.virtual_rows(row, chunk, virtual)
         losses = torch.cat([self.total - self.target, virtual.flatten()[row.real]])
+        self.all_losses = losses
         if weights is None:
             return losses, ()
 
@@ -157,11 +161,18 @@ class _Step:
         dW = (self.dW * self.p.scale).to(W.dtype).addmm_(P.t(), X)
         return losses, (dX, dW, dtarget.to(self.target.dtype))
 
+    def insight(self) -> Insight:
+        """What is to be seen in the step, from what is there."""
+        shares = Shares(self.total, self.blocks.own, self.own_copies)
+        size = len(self.X)
+        return Insight(self.all_losses[:size], self.all_losses[size:], shares)
+
     def actual_rows(self, row: Row, chunk: slice, with_gradient: bool) -> None:
         """lse(t, v) for a chunk of v; its softmax-weighted class vectors go to dX."""
         V = row.class_weights[chunk].flatten(0, 1).to(self.X.dtype)
         Z, kept = self.p.centers.logits(self.X @ V.t())
         Z = Z.to(self.exact).view(len(self.X), chunk.stop - chunk.start, -1)
+        self.own_copies[:, chunk] = Z[self.each, :, self.p.labels]
         E, highest = _exp(Z)
         block = E.sum(dim=2).log_() + highest.squeeze(2)
         self.blocks.of_actual[:, chunk] = block

@@ -73,13 +73,13 @@ class RowSoftmax:
                 self.reduction(embeddings, labels, indices_tuple, row),
                 self.chunk_steps,
             )
-            value, blocks = row_softmax(
+            value, blocks, insight = row_softmax(
                 self.form.scale * rows, classes, target, problem
             )
             weights = weight if self.layout.class_dim == 0 else weight.t()
             value = value + regularisation(self.loss, weights, embeddings, labels)
         notes = blocks.notes(target, row.column, self.form.key)
-        return Outcome(value, classes.detach(), rows.detach(), notes)
+        return Outcome(value, classes.detach(), rows.detach(), notes, insight)
 
     def target(
         self, rows: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor

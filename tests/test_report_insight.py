@@ -1,0 +1,75 @@
+"""What MemVir saw in training: from a run through its history to the report."""
+
+import json
+
+import pytest
+
+pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
+
+import torch  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from benchmarks.protocol import experiment  # noqa: E402
+from benchmarks.report import ReportError, run  # noqa: E402
+from benchmarks.report.build import build  # noqa: E402
+from benchmarks.report.experiments import load  # noqa: E402
+from pml_memvir.watched import RECORDED  # noqa: E402
+
+from . import tiny  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("runs")
+    experiment.run(tiny.config({"seeds": [0, 1]}), root, CPU)
+    torch.set_num_threads(before)
+    return root
+
+
+def histories(folder):
+    paths = [folder / f"tiny/norm_softmax_memvir/seed{s}/history.json" for s in (0, 1)]
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def test_history_has_what_memvir_saw(folder):
+    for history in histories(folder):
+        first, *others = (entry["memvir"] for entry in history["epochs"])
+        assert first == {}  # warm-up
+        for entry in others:
+            assert set(entry) == set(RECORDED)
+            shares = [v for name, v in entry.items() if name.startswith("share")]
+            assert sum(shares) == pytest.approx(1) and min(shares) >= 0
+
+
+def test_means_over_seeds(folder):
+    one, other = histories(folder)
+    report = build(load([folder]))
+    (insight,) = report.insights
+    assert insight.label == "tiny/norm_softmax_memvir"
+    line = insight.lines["share_of_own_copies"]
+    assert line.x == (12, 18, 24)  # training steps
+    values = [h["epochs"][1]["memvir"]["share_of_own_copies"] for h in (one, other)]
+    assert values[0] != values[1]
+    assert line.y[0] == pytest.approx(sum(values) / 2)
+
+
+def test_figure(folder, tmp_path):
+    run([folder], tmp_path, Console(quiet=True))
+    assert (tmp_path / "memvir.png").read_bytes()[:4] == b"\x89PNG"
+    assert "(memvir.png)" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("memvir", [3, {"actual_loss": "high"}])
+def test_damage_is_named(folder, tmp_path, memvir):
+    root = tmp_path / "damaged"
+    experiment.run(tiny.config({"num_epochs_train": 1}), root, CPU)
+    path = root / "tiny/norm_softmax_memvir/seed0/history.json"
+    data = json.loads(path.read_text())
+    data["epochs"][0]["memvir"] = memvir
+    path.write_text(json.dumps(data))
+    with pytest.raises(ReportError, match="memvir|actual_loss"):
+        load([root])
