@@ -125,7 +125,7 @@ def check(
     from rich.progress import track
     from rich.table import Table
 
-    from ..protocol.check import Checker
+    from ..protocol.check import UNKNOWN, Checker
 
     console = Console()
     checker = Checker(options.torch_device(device))
@@ -134,13 +134,13 @@ def check(
     table = Table("config", "builds", "data", "weights")
     for row in found:
         cells = (row.builds, row.data, row.weights)
-        marks = ["ok" if cell == "ok" else "[red]no[/]" for cell in cells]
+        marks = [c if c in ("ok", UNKNOWN) else "[red]no[/]" for c in cells]
         table.add_row(row.name, *marks)
     console.print(table)
     problems: dict[str, None] = {}
     for row in found:
         for cell in (row.builds, row.data, row.weights):
-            if cell != "ok":
+            if cell not in ("ok", UNKNOWN):
                 problems[cell] = None
     for problem in problems:
         console.print(f"- {problem}", markup=False, highlight=False, soft_wrap=True)

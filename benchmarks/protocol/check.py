@@ -17,11 +17,12 @@ from .trial import Trial, build_trial, check_images, num_folds
 
 WEIGHTS = ("weights", "checkpoint")
 IMAGE_SIZE = 64
+UNKNOWN = "-"
 
 
 @dataclass
 class Findings:
-    """One config's; each field is "ok" or says what is wrong."""
+    """One config's; each field is "ok", says what is wrong, or is UNKNOWN."""
 
     name: str
     builds: str
@@ -64,9 +65,12 @@ class Checker:
 
     def check(self, config: Config) -> Findings:
         """Build it with stand-ins for data and weights, then look for these."""
+        builds = _outcome(lambda: self._build(config))
+        if builds != "ok":
+            return Findings(config.experiment_name, builds, UNKNOWN, UNKNOWN)
         return Findings(
             config.experiment_name,
-            _outcome(lambda: self._build(config)),
+            builds,
             self._once(
                 (config.dataset, config.transforms, config.split_manager),
                 lambda: self._build(config, real=True),
