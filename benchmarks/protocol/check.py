@@ -13,7 +13,8 @@ from PIL import Image
 from ..config import Config, ConfigError
 from ..config.building import build, split_spec
 from ..config.registry import find
-from .trial import Trial, build_trial, check_images, num_folds
+from .sanity import check_images
+from .trial import Trial, build_trial, num_folds
 
 WEIGHTS = ("weights", "checkpoint")
 IMAGE_SIZE = 64
@@ -98,7 +99,7 @@ class Checker:
             None if real else stand_in,
         )
         if real:
-            check_images(trial)
+            check_images(trial.splits)
         else:
             forward(trial)
 

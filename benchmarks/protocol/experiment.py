@@ -6,26 +6,23 @@ import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from pytorch_metric_learning.utils import common_functions as c_f
 from rich.console import Console
 
-from pml_memvir import MemVir
-
 from .. import plots
 from ..config import Config, ConfigError, differences, load_saved, save
-from ..report.names import metric_label
 from . import concatenated, environment, records
 from .history import History
 from .hooks import keep_best
 from .locks import locked
-from .trial import Trial, build_trial, check_images, num_folds
+from .progress import describe, describe_epoch
+from .sanity import check_images
+from .trial import Trial, build_trial, num_folds
 
 CONFIG_FILE = "config.yaml"
 TSNE = "tsne.png"
-R1 = "precision_at_1"
 
 
 def run(
@@ -51,9 +48,7 @@ def run(
     folder = output / config.experiment_name
     folds = num_folds(config)
     if not (folder / CONFIG_FILE).exists():  # mistakes show before anything is written
-        check_images(
-            build_trial(config, config.seeds[0], folds_of(folds)[0], None, device)
-        )
+        try_out(config, folds_of(folds)[0], device)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         claim(folder, config)
@@ -73,6 +68,14 @@ def run(
         if folds is not None and folds > 1:
             concatenated.evaluate(config, seed, folds, folder, device)
     return folder
+
+
+def try_out(config: Config, fold: int | None, device: torch.device) -> None:
+    """Build the first trial, and read some images; all is forgotten again."""
+    trial = build_trial(config, config.seeds[0], fold, None, device)
+    check_images(trial.splits)
+    del trial
+    free_memory()
 
 
 def claim(folder: Path, config: Config) -> None:
@@ -185,51 +188,6 @@ def resume(trial: Trial, folder: Path) -> int:
             path.unlink()
     records.cut_back(folder / "records", done, trial.steps_per_epoch)
     return done + 1
-
-
-def describe(trial: Trial, console: Console) -> None:
-    """A line on the data and the schedule that a trial has."""
-    splits, loss = trial.splits, trial.loss_funcs.get("metric_loss")
-    sets = ", ".join(f"{name} {len(data)}" for name, data in splits.evaluation.items())
-    console.print(
-        f"training images {len(splits.train)} of {splits.num_classes} classes; {sets}; "
-        f"{trial.steps_per_epoch} steps an epoch, {trial.config.num_epochs_train} "
-        f"epochs; {trial.device.type}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if isinstance(loss, MemVir):
-        console.print(
-            f"MemVir: num_steps {loss.num_steps}, step_gap {loss.step_gap}, "
-            f"warm-up {loss.warmup_steps} steps",
-            highlight=False,
-        )
-        total = trial.steps_per_epoch * trial.config.num_epochs_train
-        if loss.warmup_steps + loss.step_gap + 1 >= total:
-            console.print(
-                f"[bold]MemVir does nothing in this run[/]: its first virtual classes "
-                f"come {loss.step_gap + 1} steps after the warm-up, and the run has "
-                f"{total} steps",
-                highlight=False,
-            )
-
-
-def describe_epoch(entry: dict[str, Any], num_epochs: int, console: Console) -> None:
-    """A line of the accuracies in percent, and the mean training loss."""
-    splits = "; ".join(
-        f"{split} "
-        + ", ".join(
-            f"{metric_label(metric)} {100 * value:.2f}"
-            for metric, value in sorted(values.items(), key=lambda item: item[0] != R1)
-        )
-        for split, values in entry["splits"].items()
-    )
-    loss = "" if entry["loss"] is None else f", loss {entry['loss']:.4f}"
-    console.print(
-        f"epoch {entry['epoch']}/{num_epochs}{loss}: {splits}",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def draw_tsne(trial: Trial, path: Path) -> bool:

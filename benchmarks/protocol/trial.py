@@ -18,6 +18,7 @@ from ..config.registry import find
 from . import trainer as trainers
 from .history import History
 from .optimizers import build_optimizers
+from .sanity import check_evaluation
 from .seeding import seed_everything
 from .split_managers import Splits
 from .transforms import compose
@@ -124,7 +125,7 @@ def build_trial(
             "end_of_testing_hook": hooks.end_of_testing_hook,
         },
     )
-    _check_evaluation(tester, hooks, splits)
+    check_evaluation(tester, hooks, splits)
     history = History(
         seed,
         fold,
@@ -165,30 +166,6 @@ def build_trial(
         history,
         steps,
     )
-
-
-IMAGES_CHECKED = 8
-
-
-def check_images(trial: Trial) -> None:
-    """A few images of each split, read and put together as a loader does.
-
-    Raises:
-        ConfigError: they are of several sizes.
-    """
-    for name, dataset in {
-        "train": trial.splits.train,
-        **trial.splits.evaluation,
-    }.items():
-        picked = range(0, len(dataset), max(1, len(dataset) // IMAGES_CHECKED))
-        shapes = {tuple(dataset[i][0].shape) for i in picked}
-        if len(shapes) > 1:
-            listed = ", ".join(map(str, sorted(shapes)[:3]))
-            raise ConfigError(
-                f"transforms: images of {name} have several sizes ({listed}); bring "
-                "them to one, such as by transforms.train.RandomResizedCrop.size=224 "
-                "and transforms.eval={Resize: {size: 256}, CenterCrop: {size: 224}}"
-            )
 
 
 def _models(config: Config, device: torch.device) -> dict[str, torch.nn.Module]:
@@ -269,28 +246,6 @@ def _sampler(config: Config, splits: Splits, batch_size: int) -> Any:
             "length_before_new_iter": len(splits.train),
         },
     )
-
-
-def _check_evaluation(tester: Any, hooks: Any, splits: Splits) -> None:
-    for name, dataset in splits.evaluation.items():
-        if not len(dataset):
-            raise ConfigError(f"split_manager: there is no image in {name}")
-    calculator = tester.accuracy_calculator
-    metrics = calculator.get_curr_metrics()
-    if hooks.primary_metric not in metrics:
-        raise ConfigError(
-            f"hook_container: the primary_metric {hooks.primary_metric!r} is not among "
-            f"what the accuracy calculator includes ({', '.join(metrics)})"
-        )
-    if calculator.return_per_class:
-        raise ConfigError("tester: accuracies must be numbers, not return_per_class")
-    if tester.label_hierarchy_level != 0:
-        raise ConfigError("tester: labels have one level, label_hierarchy_level is 0")
-    if hooks.validation_split_name != "val":
-        raise ConfigError(
-            "hook_container: the validation split is called val, "
-            f"got validation_split_name {hooks.validation_split_name!r}"
-        )
 
 
 def _hooks(config: Config, folder: Path | None) -> Any:

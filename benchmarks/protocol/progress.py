@@ -1,0 +1,59 @@
+"""What a run tells on the console."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from pml_memvir import MemVir
+
+from ..report.names import metric_label
+from .trial import Trial
+
+R1 = "precision_at_1"
+
+
+def describe(trial: Trial, console: Console) -> None:
+    """A line on the data and the schedule that a trial has."""
+    splits, loss = trial.splits, trial.loss_funcs.get("metric_loss")
+    sets = ", ".join(f"{name} {len(data)}" for name, data in splits.evaluation.items())
+    console.print(
+        f"training images {len(splits.train)} of {splits.num_classes} classes; {sets}; "
+        f"{trial.steps_per_epoch} steps an epoch, {trial.config.num_epochs_train} "
+        f"epochs; {trial.device.type}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if isinstance(loss, MemVir):
+        console.print(
+            f"MemVir: num_steps {loss.num_steps}, step_gap {loss.step_gap}, "
+            f"warm-up {loss.warmup_steps} steps",
+            highlight=False,
+        )
+        total = trial.steps_per_epoch * trial.config.num_epochs_train
+        if loss.warmup_steps + loss.step_gap + 1 >= total:
+            console.print(
+                f"[bold]MemVir does nothing in this run[/]: its first virtual classes "
+                f"come {loss.step_gap + 1} steps after the warm-up, and the run has "
+                f"{total} steps",
+                highlight=False,
+            )
+
+
+def describe_epoch(entry: dict[str, Any], num_epochs: int, console: Console) -> None:
+    """A line of the accuracies in percent, and the mean training loss."""
+    splits = "; ".join(
+        f"{split} "
+        + ", ".join(
+            f"{metric_label(metric)} {100 * value:.2f}"
+            for metric, value in sorted(values.items(), key=lambda item: item[0] != R1)
+        )
+        for split, values in entry["splits"].items()
+    )
+    loss = "" if entry["loss"] is None else f", loss {entry['loss']:.4f}"
+    console.print(
+        f"epoch {entry['epoch']}/{num_epochs}{loss}: {splits}",
+        highlight=False,
+        soft_wrap=True,
+    )
