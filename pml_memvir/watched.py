@@ -78,32 +78,34 @@ class Watched(Settings):
 
         1 less this is their drift in one step gap.
         """
-        cosines = self.cosines_to_snapshots()
-        return cosines[0] if cosines else math.nan
+        return next(iter(self._cosines(slice(0, 1))), math.nan)
 
     @property
     def cosine_to_oldest(self) -> float:
         """The same of the oldest snapshot met next."""
-        cosines = self.cosines_to_snapshots()
-        return cosines[-1] if cosines else math.nan
+        return next(iter(self._cosines(slice(-1, None))), math.nan)
 
-    @torch.no_grad()
     def cosines_to_snapshots(self) -> list[float]:
         """Mean cosine of today's class weights and each snapshot's, newest first.
 
         The snapshots are those that the next training step will meet.
         """
+        return self._cosines(slice(None))
+
+    @torch.no_grad()
+    def _cosines(self, which: slice) -> list[float]:
+        """Of some snapshots, in their order from the newest."""
         slot = self._schedule.slot(self._calls)
         columns = self._memory.columns_met(slot)
+        columns.sort(key=lambda c: -self._schedule.last_slot(c, before=slot))
         if not columns:
             return []
-        ages = {c: -self._schedule.last_slot(c, before=slot) for c in columns}
         row, now = self._memory.row(slot), self._layout.rows(self.loss)
         cosines = [
             torch.cosine_similarity(
                 now, row.class_weights[column].to(now.device, now.dtype), dim=1
             ).mean()
-            for column in sorted(columns, key=lambda column: ages[column])
+            for column in columns[which]
         ]
         return [float(cosine) for cosine in torch.stack(cosines)]
 
