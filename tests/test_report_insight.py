@@ -63,6 +63,12 @@ def test_figure(folder, tmp_path):
     assert "(memvir.png)" in (tmp_path / "report.md").read_text()
 
 
+def test_memvir_that_met_nothing_is_told(folder, tmp_path):
+    assert not [n for n in build(load([folder])).notes if "no virtual classes" in n]
+    experiment.run(tiny.config({"num_epochs_train": 1}), tmp_path, CPU)  # warm-up only
+    assert [n for n in build(load([tmp_path])).notes if "no virtual classes" in n]
+
+
 @pytest.mark.parametrize("memvir", [3, {"actual_loss": "high"}])
 def test_damage_is_named(folder, tmp_path, memvir):
     root = tmp_path / "damaged"

@@ -70,6 +70,12 @@ def notes(
             for seed in arm.complete_seeds.values()
             if (epochs := _stops(seed.trials))
         ]
+        if arm.has_memvir and arm.complete_seeds:
+            if not any(epoch.memvir for trial in arm.trials for epoch in trial.epochs):
+                texts.append(
+                    f"{arm.name}: MemVir tells of no virtual classes: the warm-up was "
+                    "as long as the training, or its loss goes by concatenation."
+                )
         texts += _of_missing_numbers(arm, sections)
     alone = [arm.name for arm in experiments if len(arm.complete_seeds) == 1]
     if alone:
