@@ -193,6 +193,7 @@ class MemVir(
 
         slot = self._schedule.slot(self._calls)
         columns_met = self._memory.columns_met(slot)
+        self._insight = None
         if self.step < self.warmup_steps and not columns_met:
             value = self.loss(embeddings, labels, indices_tuple)
             self._leave_hole()

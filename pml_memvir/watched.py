@@ -33,7 +33,7 @@ class Watched(Settings):
 
     loss: torch.nn.Module
     num_virtual_steps: Any
-    _insight: Insight | None
+    _insight: Insight | None = None  # also of wrappers pickled before there was one
     _layout: Any
 
     @property

@@ -136,6 +136,19 @@ def test_nothing_to_tell():
         assert all(math.isnan(getattr(memvir, name)) for name in names)
 
 
+def test_of_the_last_step_only():
+    memvir = MemVir(losses.Softmax(C, D), N, M)
+    for _ in range(M + 2):
+        memvir(torch.randn(B, D, requires_grad=True), torch.arange(B) % C)
+    assert memvir.actual_loss > 0
+    memvir.eval()(torch.randn(B, D), torch.arange(B) % C)  # no step
+    assert memvir.train().actual_loss > 0
+    memvir.warmup_steps = 10**6  # holes, until nothing is left to meet
+    for _ in range((N + 1) * (M + 1)):
+        memvir(torch.randn(B, D, requires_grad=True), torch.arange(B) % C)
+    assert memvir.num_virtual_steps == 0 and math.isnan(memvir.actual_loss)
+
+
 def test_proxy_anchor_has_losses_and_no_shares():
     memvir = MemVir(pml_losses.ProxyAnchorLoss(C, D), N, M)
     for _ in range(3):

@@ -60,7 +60,12 @@ def test_means_over_seeds(folder):
 def test_figure(folder, tmp_path):
     run([folder], tmp_path, Console(quiet=True))
     assert (tmp_path / "memvir.png").read_bytes()[:4] == b"\x89PNG"
-    assert "(memvir.png)" in (tmp_path / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text()
+    assert "(memvir.png)" in text
+    row = text.split("## What MemVir saw")[1].splitlines()[4].split("|")
+    one, other = (h["epochs"][-1]["memvir"] for h in histories(folder))
+    for cell, name in zip(row[2:], RECORDED):
+        assert cell.strip() == f"{(one[name] + other[name]) / 2:.2f}"
 
 
 def test_memvir_that_met_nothing_is_told(folder, tmp_path):

@@ -15,9 +15,20 @@ from rich.text import Text
 from . import cells
 from .names import common_overlays, metric_label
 from .statistics import Summary
-from .structure import Report, Result, Section
+from .structure import Insight, Report, Result, Section
 
 WIDTH = 100
+# Short, for a table of 100 columns; docs/tuning.md has the names in full.
+INSIGHTS = {
+    "share_of_actual_classes": "actual",
+    "share_of_own_copies": "own",
+    "share_of_other_copies": "other",
+    "actual_loss": "loss",
+    "virtual_loss": "virtual",
+    "log_num_copies": "ln(n+1)",
+    "cosine_to_newest": "newest",
+    "cosine_to_oldest": "oldest",
+}
 Row = list[str]
 
 
@@ -37,6 +48,11 @@ def as_markdown(report: Report, figures: Sequence[str] = ()) -> str:
         if len(section.results) > 1:
             parts.append(summary(section, report.metrics))
         parts.append(table(section, report.metrics))
+    if report.insights:
+        parts += [
+            "## What MemVir saw, until the last evaluation",
+            insight_table(report.insights),
+        ]
     if report.notes:
         parts += ["## Notes", _list(report.notes)]
     parts += [f"![{name}]({name})" for name in figures]
@@ -63,6 +79,21 @@ def summary(section: Section, metrics: Sequence[str]) -> str:
             *(cells.percent(s.mean) if s else cells.NONE for s in means),
             f"{cells.signed(delta.mean)}{ends.removesuffix(' -')}" if delta else "",
         ]
+        result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
+    return _text(result)
+
+
+def insight_table(insights: Sequence[Insight]) -> str:
+    """A line an arm: its numbers at the last step that has them, means over seeds."""
+    result = Table(box=MARKDOWN)
+    result.add_column("")
+    for heading in INSIGHTS.values():
+        result.add_column(heading, justify="right")
+    for one in insights:
+        last = (
+            one.lines[name].y[-1:] if name in one.lines else () for name in INSIGHTS
+        )
+        row = [one.label, *(f"{y[0]:.2f}" if y else cells.NONE for y in last)]
         result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
     return _text(result)
 
