@@ -90,10 +90,11 @@ def insight_table(insights: Sequence[Insight]) -> str:
     for heading in INSIGHTS.values():
         result.add_column(heading, justify="right")
     for one in insights:
-        last = (
-            one.lines[name].y[-1:] if name in one.lines else () for name in INSIGHTS
-        )
-        row = [one.label, *(f"{y[0]:.2f}" if y else cells.NONE for y in last)]
+        row = [one.label]
+        for name in INSIGHTS:
+            decimals = 3 if name.startswith("cosine") else 2  # they are all near 1
+            line = one.lines.get(name)
+            row.append(f"{line.y[-1]:.{decimals}f}" if line else cells.NONE)
         result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
     return _text(result)
 
