@@ -257,6 +257,34 @@ def test_kill_while_old_files_are_deleted(tmp_path, monkeypatch):
     assert {path.stem[-2:] for path in models.glob("*.pth")} == {"_4"}
 
 
+def test_kill_between_saving_and_keeping_the_best(tmp_path, monkeypatch):
+    def killed(*arguments):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", killed)
+        with pytest.raises(Killed):
+            run(tmp_path)
+    folder = run(tmp_path) / "seed0"
+    metric = "mean_average_precision_at_r"
+    epoch = History.load(folder).best_epoch(metric)
+    assert epoch == 1  # the one that was not copied
+    assert (folder / "models" / f"best_on_test_{metric}" / "trunk_1.pth").exists()
+
+
+def test_epochs_of_another_length_than_the_loader_resume(tmp_path, monkeypatch):
+    changes = {"trainer~APPLY~2": {"iterations_per_epoch": 4}}  # of 6 batches
+    expected = history(run(tmp_path / "straight", changes), "seed0")
+    with monkeypatch.context() as patch:
+        kill_at(patch, 25)
+        with pytest.raises(Killed):
+            run(tmp_path, changes)
+    assert (
+        0 < len(history(tmp_path / "tiny/norm_softmax_memvir", "seed0")["epochs"]) < 4
+    )
+    assert history(run(tmp_path, changes), "seed0") == expected
+
+
 def test_figure_is_drawn_when_it_is_missing(tmp_path, monkeypatch):
     def killed(*arguments):
         raise Killed
@@ -382,7 +410,8 @@ def test_patience(tmp_path):
     folder = run(tmp_path, {**slow, "patience": 2, "num_epochs_train": 9})
     found = history(folder, "seed0")
     assert found["stopped_early"] and found["finished"]
-    assert found["epochs"][-1]["epoch"] <= 4 + 1
+    best = History.load(folder / "seed0").best_epoch(found["primary_metric"])
+    assert found["epochs"][-1]["epoch"] == best + 2 + 1 < 9
 
 
 # ------------------------------------------------------------------ classes and folds
@@ -453,6 +482,11 @@ def test_cross_validation_and_concatenated_embeddings(tmp_path):
         nearest = similar.fill_diagonal_(-9).argmax(1)
         recall = (labels[nearest] == labels).double().mean().item()
         assert joined[selection]["precision_at_1"] == pytest.approx(recall)
+    starts = [
+        build_trial(config, 0, fold, None, CPU).models["trunk"].state_dict()["0.weight"]
+        for fold in (0, 1)
+    ]
+    assert not torch.equal(*starts)  # each fold's model starts elsewhere
     first = history(folder, "seed0", "fold0")
     assert first["fold"] == 0 and first["validation"] == "val"
     assert (
@@ -627,6 +661,25 @@ def test_frozen_trunk_needs_no_optimizer():
         "embedder_optimizer",
         "metric_loss_optimizer",
     }
+
+
+def test_gradients_are_clipped_at_their_own_scale():
+    if not hasattr(torch.amp, "GradScaler"):
+        pytest.skip("before PyTorch 2.3 the gradient scaler is for CUDA only")
+    changes = {
+        "trainer~APPLY~2": {"mixed_precision": "float16"},
+        "optimizers~APPLY~3": {"clip_grad_norm": 1e-3},
+    }
+    trial = build_trial(tiny.config(changes), 0, None, None, CPU)
+    trial.trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    trial.trainer.initialize_dataloader()
+    trial.trainer.epoch, trial.trainer.iteration = 1, 0
+    trial.trainer.set_to_train()
+    trial.trainer.forward_and_backward()
+    norm = torch.stack(
+        [p.grad.norm() for p in trial.models["trunk"].parameters()]
+    ).norm()
+    assert norm.item() == pytest.approx(1e-3, rel=0.01)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -10,9 +10,12 @@ import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from benchmarks.protocol import experiment  # noqa: E402
+from benchmarks.protocol.watcher import Watcher  # noqa: E402
 from benchmarks.report import ReportError, run  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
 from benchmarks.report.experiments import load  # noqa: E402
+from pml_memvir import MemVir  # noqa: E402
+from pml_memvir.losses import NormSoftmax  # noqa: E402
 from pml_memvir.watched import RECORDED  # noqa: E402
 
 from . import tiny  # noqa: E402
@@ -43,6 +46,17 @@ def test_history_has_what_memvir_saw(folder):
             assert set(entry) == set(RECORDED)
             shares = [v for name, v in entry.items() if name.startswith("share")]
             assert sum(shares) == pytest.approx(1) and min(shares) >= 0
+
+
+def test_means_are_from_one_evaluation_to_the_next():
+    memvir = MemVir(NormSoftmax(3, 4), num_steps=1, step_gap=0)
+    watcher = Watcher()
+    for scale in (0, 1):
+        for _ in range(2):
+            memvir(torch.full((3, 4), 0.5 * scale).requires_grad_(), torch.arange(3))
+        watcher.look({"metric_loss": memvir})
+        assert watcher.means()["actual_loss"] == memvir.actual_loss
+    assert watcher.means() == {}
 
 
 def test_means_over_seeds(folder):
