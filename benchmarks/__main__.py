@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .commands import data, experiments, others, reports
+from .commands import data, experiments, others, reports, studies
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,6 +19,7 @@ for command in (
     experiments.tune,
     experiments.list_names,
     experiments.check,
+    studies.study,
     data.data,
     others.speed,
     others.share,

@@ -14,6 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from . import cached_arrays, letters
+from .errors import DatasetError
 
 FILE_NAME = "glyphs.npz"
 FORMAT = 1
@@ -37,11 +38,14 @@ class Glyphs(Dataset):
         split: "train", "test" or "train+test".
         transform: from a PIL image; default none.
         target_transform: from a label; default none.
+        num_train_classes: use so many training classes, evenly spread; default all.
+            Test classes stay the same.
 
-    Items are (image, label). Training labels are 0 to C-1, test labels go on from C.
+    Items are (image, label). Of all C training classes labels are 0 to C-1, test labels
+    go on from C; those of a selection keep theirs.
 
     Raises:
-        ValueError: the split is unknown.
+        DatasetError: the split is unknown, or there are not so many training classes.
     """
 
     SPLITS = ("train", "test", "train+test")
@@ -53,22 +57,29 @@ class Glyphs(Dataset):
         split: str = "train+test",
         transform: Callable[[Image.Image], Any] | None = None,
         target_transform: Callable[[int], Any] | None = None,
+        *,
+        num_train_classes: int | None = None,
     ) -> None:
         if split not in self.SPLITS:
-            raise ValueError(f"split must be one of {self.SPLITS}, got {split!r}")
+            raise DatasetError(f"split must be one of {self.SPLITS}, got {split!r}")
         self.root = Path(root)
         self.split = split
         self.transform = transform
         self.target_transform = target_transform
         arrays = load_or_render(self.root / FILE_NAME)
-        self.num_train_classes = int(arrays["num_train_classes"])
         self.class_names = arrays["class_names"].tolist()
         self.class_scripts = arrays["class_scripts"].tolist()
-        for_training = arrays["labels"] < self.num_train_classes
+        in_all = int(arrays["num_train_classes"])
+        self.num_train_classes = (
+            in_all if num_train_classes is None else num_train_classes
+        )
+        used = _evenly_spread(in_all, self.num_train_classes)
+        for_training = np.isin(arrays["labels"], used)
+        for_testing = arrays["labels"] >= in_all
         keep = {
             "train": for_training,
-            "test": ~for_training,
-            "train+test": np.ones_like(for_training),
+            "test": for_testing,
+            "train+test": for_training | for_testing,
         }[split]
         self.images = arrays["images"][keep]
         self.labels = arrays["labels"][keep].tolist()
@@ -82,6 +93,14 @@ class Glyphs(Dataset):
             image if self.transform is None else self.transform(image),
             label if self.target_transform is None else self.target_transform(label),
         )
+
+
+def _evenly_spread(count: int, chosen: int) -> np.ndarray:
+    if not isinstance(chosen, int) or not 1 <= chosen <= count:
+        raise DatasetError(
+            f"num_train_classes must be an int, 1 to {count}, got {chosen!r}"
+        )
+    return np.linspace(0, count - 1, chosen).round().astype(int)
 
 
 def load_or_render(path: Path) -> cached_arrays.Arrays:
