@@ -157,6 +157,8 @@ POINTS = {  # (Recall@1, MAP@R, MAP@R on validation); epoch 0 is the best of all
         ("best_on_test", R1, (0.70, 10)),
         ("best_on_test", MAP, (0.30, 5)),
         ("best_on_test", "absent", None),
+        ("held_out", MAP, (0.40, 10)),
+        ("held_out", R1, None),
     ],
 )
 def test_selection(tmp_path, selection, metric, expected):
@@ -224,8 +226,8 @@ def test_the_table_by_hand(tmp_path):
 def test_the_protocol_is_in_each_file(tmp_path):
     pair(tmp_path / "a", of_values(0.5, 0.6), of_values(0.6, 0.6))
     _, text, files = report(tmp_path / "a", tmp_path)
-    names = {"report.md", "report.csv", "summary.csv", "report.tex", "curves.png"}
-    assert set(files) == names
+    tables = {"report.md", "report.csv", "summary.csv", "report.tex"}
+    assert set(files) == {*tables, "curves.png", "differences.png"}
     for name in ("report.md", "report.csv", "summary.csv", "report.tex", "terminal"):
         words = re.sub(r"[\s#%]+", " ", text[name])
         assert "Data set: cars196; arms: 2; seeds: 2 finished (0, 1)" in words, name
@@ -561,3 +563,58 @@ def test_published_numbers_are_complete():
     assert [p.source.label for p in both] == ["README", "Table 4"]
     assert both[0].differences[MAP] == pytest.approx(0.0327)
     assert published("glyphs/softmax_memvir") == published("inshop/arcface") == ()
+
+
+# What settings are picked by, and shorter trainings
+
+
+def test_held_out_accuracies_are_shown_only_if_asked_for(tmp_path):
+    """Without the test set's, and without published numbers, which are of that."""
+    pair(tmp_path / "a", [history(0, POINTS)], [history(0, POINTS)])
+    usual, asked = build(load([tmp_path / "a"])), ["held_out"]
+    assert "held_out" not in [section.selection for section in usual.sections]
+    _, text, _ = report(tmp_path / "a", tmp_path, selections=asked, metrics=["MAP@R"])
+    table = rows(text["report.md"], "cars196, selection: held_out")
+    assert ["seed 0", "10", "40.00"] in table
+    assert not any("published" in row[0] for row in table)
+    assert "best_on_test" not in text["report.md"]
+
+
+def test_until_is_the_report_of_a_shorter_training(tmp_path):
+    """Also of a trial that has got no further than that, or is shorter anyway."""
+    longer = history(1, {5: (0.6, 0.3, 0.2), 10: (0.7, 0.2, 0.4)}, num_epochs=20)
+    experiment(tmp_path / "a", "glyphs/softmax", [history(0, POINTS), longer])
+    experiment(tmp_path / "a", "glyphs/cosface", [history(0, {5: (0.1, 0.1, 0.1)})])
+    cosface, softmax = load([tmp_path / "a"], until=10)
+    assert list(softmax.complete_seeds) == [0, 1] and softmax.num_epochs == 10
+    for trial in softmax.trials:
+        assert [e.epoch for e in trial.trained] == [5, 10]
+        assert choose(trial, "last", R1).epoch == 10
+    assert (cosface.num_epochs, list(cosface.complete_seeds)) == (5, [0])
+    (unfinished,) = load([tmp_path / "a" / "glyphs" / "softmax"], until=15)
+    assert list(unfinished.complete_seeds) == [0]
+
+
+def test_until_keeps_what_stopped_early(tmp_path):
+    early = history(0, {5: (0.6, 0.3)}, num_epochs=20, stopped_early=True)
+    experiment(tmp_path / "a", "glyphs/softmax", [early])
+    for until, stopped in ((10, True), (5, False)):
+        (softmax,) = load([tmp_path / "a"], until=until)
+        (trial,) = softmax.trials
+        assert trial.complete and trial.stopped_early is stopped
+
+
+def test_differences_are_drawn_where_there_are_baselines(tmp_path):
+    root = pair(tmp_path / "a", of_values(0.5, 0.6), of_values(0.6, 0.8))
+    pair(root, of_values(0.5), of_values(0.7), dataset="sop")  # no interval
+    _, text, files = report(root, tmp_path)
+    image = np.asarray(Image.open(files["differences.png"]).convert("RGB"))
+    blue = (np.abs(image.astype(int) - (31, 119, 180)).sum(-1) < 30).sum()
+    assert blue > 100  # the points and bars of the first selection
+    assert "![differences.png](differences.png)" in text["report.md"]
+
+
+def test_nothing_is_drawn_where_nothing_is_compared(tmp_path):
+    experiment(tmp_path / "a", "glyphs/softmax", of_values(0.5))
+    _, _, files = report(tmp_path / "a", tmp_path)
+    assert "differences.png" not in files

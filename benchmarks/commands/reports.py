@@ -26,8 +26,9 @@ from . import options
     "--selection",
     "selections",
     multiple=True,
-    type=click.Choice(["last", "best_on_validation", "best_on_test"]),
-    help="Which epoch counts; can be given several times.  [default: all there are]",
+    type=click.Choice(["last", "best_on_validation", "best_on_test", "held_out"]),
+    help="Which epoch counts; can be given several times. held_out: accuracies of the "
+    "held-out classes, not of the test set.  [default: all there are but held_out]",
 )
 @click.option("--metric", "metrics", multiple=True, help="Such as precision_at_1.")
 @click.option(
@@ -37,6 +38,13 @@ from . import options
     metavar="ARM=OTHER",
     help="Compare one experiment with another than its config says.",
 )
+@click.option(
+    "--until",
+    type=click.IntRange(1),
+    metavar="EPOCH",
+    help="As if training had ended there; where learning rates depend on the length of "
+    "the schedule, that is not what a shorter training would have given.",
+)
 @options.plain_errors
 def report(
     folders: tuple[Path, ...],
@@ -44,12 +52,13 @@ def report(
     selections: tuple[str, ...],
     metrics: tuple[str, ...],
     baselines: tuple[str, ...],
+    until: int | None,
 ) -> None:
     """Tables and learning curves of all runs in FOLDERS, beside the published ones."""
     from ..report import ReportError, parse_baselines, run
 
     try:
         given = parse_baselines(baselines)
-        run(list(folders), output, Console(), selections, metrics, given)
+        run(list(folders), output, Console(), selections, metrics, given, until)
     except ReportError as error:
         raise click.ClickException(str(error)) from error

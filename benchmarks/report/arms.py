@@ -106,7 +106,8 @@ def result(
             for m in metrics
         },
         better=frozenset(better),
-        published=published(arm.name),
+        # Those are of the test set.
+        published=() if selection == "held_out" else published(arm.name),
     )
 
 

@@ -12,7 +12,7 @@ from .experiments import Experiment
 from .insight import insights
 from .names import METRICS, chosen_from, metric_name, order
 from .seeds import Seed
-from .selection import SELECTIONS, choose
+from .selection import NEED_VALIDATION, SELECTIONS, USUAL, choose
 from .structure import Record, Report, Result, Section
 
 
@@ -38,8 +38,8 @@ def build(
     sections = tuple(
         Section(dataset, selection, _results(arms, pairs, selection, chosen))
         for dataset, arms in by_dataset(ordered).items()
-        for selection in chosen_from(selections, SELECTIONS, "selection")
-        if selection != "best_on_validation" or any(arm.validation for arm in arms)
+        for selection in chosen_from(selections or USUAL, SELECTIONS, "selection")
+        if selection not in NEED_VALIDATION or any(arm.validation for arm in arms)
     )
     if not sections:
         raise ReportError(

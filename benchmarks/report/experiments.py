@@ -85,8 +85,11 @@ class Experiment:
         return self.trials[0].validation if self.trials else None
 
 
-def load(folders: Iterable[Path]) -> list[Experiment]:
+def load(folders: Iterable[Path], until: int | None = None) -> list[Experiment]:
     """All experiments among and below `folders`.
+
+    Args:
+        until: leave out what came after this epoch.
 
     Raises:
         ReportError: there is none, two have one name, or a file is damaged.
@@ -100,7 +103,7 @@ def load(folders: Iterable[Path]) -> list[Experiment]:
         )
     experiments: dict[str, Experiment] = {}
     for folder in found:
-        experiment = read_experiment(folder)
+        experiment = read_experiment(folder, until)
         other = experiments.setdefault(experiment.name, experiment)
         if other is not experiment:
             raise ReportError(
@@ -123,7 +126,7 @@ def experiment_folders(folder: Path) -> Iterator[Path]:
         )
 
 
-def read_experiment(folder: Path) -> Experiment:
+def read_experiment(folder: Path, until: int | None = None) -> Experiment:
     config = _read_config(folder / CONFIG)
     environment = folder / "environment.json"
     experiment = Experiment(
@@ -132,7 +135,7 @@ def read_experiment(folder: Path) -> Experiment:
         baseline=config["baseline"],
         source=config["source"],
         environment=read_json(environment) if environment.exists() else {},
-        seeds=read_seeds(folder, _num_folds(config["split_manager"])),
+        seeds=read_seeds(folder, _num_folds(config["split_manager"]), until),
         dataset_class=next(iter(config["dataset"]), None),
         has_memvir=_mentions(config["loss_funcs"], "MemVir"),
     )

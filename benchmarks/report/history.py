@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,19 @@ class Trial:
     validation: str | None
     test: str
     epochs: tuple[Epoch, ...]
+
+    def until(self, epoch: int) -> Trial:
+        """As if the schedule had ended with this epoch; itself if it was shorter."""
+        if epoch >= self.num_epochs:
+            return self
+        kept = tuple(one for one in self.epochs if one.epoch <= epoch)
+        return replace(
+            self,
+            epochs=kept,
+            num_epochs=epoch,
+            finished=self.complete or self.last_epoch >= epoch,
+            stopped_early=self.stopped_early and self.last_epoch < epoch,
+        )
 
     @property
     def complete(self) -> bool:

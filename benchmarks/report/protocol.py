@@ -8,7 +8,7 @@ from .arms import Pairs
 from .experiments import Experiment
 from .history import Trial
 from .published import published, sources
-from .selection import SELECTIONS
+from .selection import NEED_VALIDATION, SELECTIONS
 from .structure import Section
 
 PACKAGES = ("torch", "pytorch-metric-learning", "pml-memvir")
@@ -29,8 +29,9 @@ def lines(
                 "concatenated is that of their concatenated embeddings; seeds, not "
                 "folds, are what is averaged and paired."
             )
-    # best_on_test is explained always, as published numbers are selected by it.
-    for name in dict.fromkeys([*chosen, "best_on_test"]):
+    if any(result.published for section in sections for result in section.results):
+        chosen["best_on_test"] = None  # published numbers are selected by it
+    for name in chosen:
         texts.append(f"Selection {name}: {SELECTIONS[name]}.")
     texts.append(
         "Over seeds: mean, sd (sample standard deviation, n - 1), 95% confidence "
@@ -148,7 +149,7 @@ def _of_missing_numbers(arm: Experiment, sections: Sequence[Section]) -> list[st
     for section in sections:
         if section.dataset != arm.dataset:
             continue
-        if section.selection == "best_on_validation" and arm.trials:
+        if section.selection in NEED_VALIDATION and arm.trials:
             if arm.validation is None:
                 texts.append(f"{arm.name} has no validation split to select on.")
                 continue

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from .build import build
 from .csv_files import summary_csv, values_csv
+from .differences_figure import draw as draw_differences
 from .errors import ReportError
 from .experiments import load
 from .figures import draw
@@ -28,29 +29,35 @@ def run(
     selections: Sequence[str] = (),
     metrics: Sequence[str] = (),
     baselines: Mapping[str, str] | None = None,
+    until: int | None = None,
 ) -> Report:
     """Report all experiments among or below `folders`.
 
     Writes report.md, report.csv, summary.csv, report.tex and curves.png; with several
-    data sets curves_<data set>.png, too, and memvir.png where there is MemVir.
+    data sets curves_<data set>.png, too; differences.png where arms have baselines, and
+    memvir.png where there is MemVir.
 
     Args:
         output: default "report" in the folder that all `folders` are, or are in.
         selections: of SELECTIONS; default all that there is something to select by.
         metrics: by name or label; default those of METRICS that were measured.
         baselines: by experiment name, in place of those in config.yaml.
+        until: leave out what came after this epoch.
 
     Raises:
         ReportError: there is nothing to report, a file is damaged, or an option names
             what is not there. Nothing is written.
     """
-    report = build(load(folders), selections, metrics, baselines)
+    report = build(load(folders, until), selections, metrics, baselines)
     output = output or default_output(folders)
     output.mkdir(parents=True, exist_ok=True)
     figures = _figures(report)
     for name, rows in figures.items():
         draw(rows, _caption(report, rows), output / name)
     names = list(figures)
+    if any(r.baseline for section in report.sections for r in section.results):
+        draw_differences(report.sections, report.metrics, output / "differences.png")
+        names.insert(0, "differences.png")
     if report.insights:
         draw_insights(report.insights, output / "memvir.png")
         names.append("memvir.png")

@@ -29,17 +29,21 @@ class Seed:
         return not self.unfinished
 
 
-def read_seeds(folder: Path, num_folds: int | None = None) -> dict[int, Seed]:
+def read_seeds(
+    folder: Path, num_folds: int | None = None, until: int | None = None
+) -> dict[int, Seed]:
     """By number, of an experiment's folder.
 
     Args:
         num_folds: how many there are to be; None: as many as are seen.
+        until: leave out what came after this epoch.
 
     Raises:
         ReportError: a file is damaged, or some seeds have folds and others none.
     """
     read = {
-        number: _read_trials(path, number) for number, path in _numbered(folder, "seed")
+        number: _read_trials(path, number, until)
+        for number, path in _numbered(folder, "seed")
     }
     # Without being told, the seed that is furthest shows how many folds there are.
     folds = [fold for _, begun in read.values() for fold in begun]
@@ -63,7 +67,9 @@ def read_seeds(folder: Path, num_folds: int | None = None) -> dict[int, Seed]:
     return seeds
 
 
-def _read_trials(folder: Path, seed: int) -> tuple[list[Trial], list[int]]:
+def _read_trials(
+    folder: Path, seed: int, until: int | None
+) -> tuple[list[Trial], list[int]]:
     """The trials that have a history, and all folds that have a folder."""
     folds = _numbered(folder, "fold")
     places: list[tuple[int | None, Path]] = [(None, folder), *folds]
@@ -73,6 +79,8 @@ def _read_trials(folder: Path, seed: int) -> tuple[list[Trial], list[int]]:
         raise ReportError(
             f"{folder} has a history.json beside its folds; move one or the other out"
         )
+    if until is not None:
+        trials = [trial.until(until) for trial in trials]
     return trials, [fold for fold, _ in folds]
 
 

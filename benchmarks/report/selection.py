@@ -15,12 +15,19 @@ SELECTIONS = {
         "each metric's own best over epochs, picked on the test set: what the official "
         "code reports; optimistic"
     ),
+    "held_out": (
+        "accuracies of the held-out classes themselves, at the epoch that is best "
+        "there by the primary metric: what settings are picked by"
+    ),
 }
+NEED_VALIDATION = ("best_on_validation", "held_out")
+# What is reported unless something else is asked for: accuracies of the test set.
+USUAL = ("last", "best_on_validation", "best_on_test")
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A metric on the test split, as a fraction, and the epoch that it is of."""
+    """A metric, as a fraction, and the epoch that it is of."""
 
     value: float
     epoch: int
@@ -36,12 +43,15 @@ def choose(trial: Trial, selection: str, metric: str) -> Chosen | None:
     """
     if selection == "last":
         epoch = trial.trained[-1] if trial.trained else None
-    elif selection == "best_on_validation":
+    elif selection in NEED_VALIDATION:
         epoch = _best(trial, trial.validation, trial.primary_metric)
     else:
         epoch = _best(trial, trial.test, metric)
-    value = None if epoch is None else epoch.splits.get(trial.test, {}).get(metric)
-    return None if epoch is None or value is None else Chosen(value, epoch.epoch)
+    if epoch is None:
+        return None
+    split = trial.validation if selection == "held_out" else trial.test
+    value = epoch.splits.get(split or "", {}).get(metric)
+    return None if value is None else Chosen(value, epoch.epoch)
 
 
 def _best(trial: Trial, split: str | None, metric: str) -> Epoch | None:

@@ -114,7 +114,10 @@ def table(section: Section, metrics: Sequence[str]) -> str:
             label=one.label.removesuffix(overlays),
             baseline=one.baseline and one.baseline.removesuffix(overlays),
         )
-        for row in _rows(one, metrics, section.selection == "best_on_test"):
+        rows = _rows(one, metrics, section.selection == "best_on_test")
+        if any(other.published for other in section.results):
+            rows += _published_rows(one, metrics)
+        for row in rows:
             # Text, as rich would take "[...]" in a plain string for a style.
             result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
     return _text(result)
@@ -157,7 +160,7 @@ def _rows(result: Result, metrics: Sequence[str], epoch_in_cell: bool) -> list[R
                 (cells.interval(d.interval, True) if d else "-" for d in deltas),
             ),
         ]
-    return rows + _published_rows(result, metrics)
+    return rows
 
 
 def _seed_row(
