@@ -7,7 +7,7 @@ REQUIRE ?=
 EXTRAS ?= bench,test
 bin := $(VENV)/bin
 
-.PHONY: help demo test test-oldest lint clean
+.PHONY: help demo test test-oldest lint dist clean
 
 help:
 	@echo "make demo         train a small network on rendered letters, without and with MemVir"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-oldest  run the tests on torch 2.1 and numpy 1, in .venv-oldest;"
 	@echo "                  those that need an extra of the benchmarks are skipped"
 	@echo "make lint         check format, style and types"
+	@echo "make dist         build sdist and wheel, check them, install and import them"
 	@echo "make clean        remove .venv and .venv-oldest"
 
 demo: $(VENV)/.demo
@@ -31,6 +32,16 @@ lint: $(VENV)/.dev
 	$(bin)/isort --check pml_memvir benchmarks examples tests
 	$(bin)/flake8 pml_memvir benchmarks examples tests
 	$(bin)/mypy
+
+# The wheel is installed into an environment of its own, and imported from elsewhere.
+dist: $(VENV)/.dev
+	rm -rf dist build/clean
+	$(bin)/python -m build --outdir dist
+	$(bin)/twine check --strict dist/*
+	$(PYTHON) -m venv build/clean
+	build/clean/bin/pip install --quiet --disable-pip-version-check dist/*.whl $(REQUIRE)
+	cd build/clean && bin/python -c "import pml_memvir; print(pml_memvir.__version__, pml_memvir.__file__)"
+	rm -rf build/clean
 
 clean:
 	rm -rf .venv .venv-oldest

@@ -16,6 +16,8 @@ from pytorch_metric_learning.utils.logging_presets import HookContainer
 
 from .left_out import left_out, plain, put_back, with_counters
 
+__all__ = ["SafeHookContainer"]
+
 RNG = "rng"
 
 
