@@ -11,7 +11,16 @@ from click.testing import CliRunner  # noqa: E402
 
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.config import differences, load  # noqa: E402
-from benchmarks.study import STAGES, Job, overview, run, runner, stages  # noqa: E402
+from benchmarks.study import (  # noqa: E402
+    STAGES,
+    Job,
+    overview,
+    run,
+    runner,
+    settings,
+    stages,
+    tuning,
+)
 
 MAP = "mean_average_precision_at_r"
 
@@ -50,10 +59,13 @@ def finish(job, results, held_out=0.5, test=0.5, finished=True):
 @pytest.fixture
 def picked(monkeypatch):
     """As if tuning had picked what is not the presets'."""
-    monkeypatch.setattr(stages, "picked_rates", lambda d, loss, r: stages.RATES[d][1])
-    monkeypatch.setattr(
-        stages, "picked_memory", lambda d, loss, r: stages.MEMORIES[d][1]
-    )
+    for module in (stages, tuning):
+        monkeypatch.setattr(
+            module, "picked_rates", lambda d, loss, results: settings.RATES[d][1]
+        )
+        monkeypatch.setattr(
+            module, "picked_memory", lambda d, loss, results: settings.MEMORIES[d][1]
+        )
 
 
 # What is run
@@ -88,15 +100,15 @@ def test_arms_differ_in_memvir_alone(tmp_path, picked, stage):
 def test_seeds_are_finished_one_after_the_other(tmp_path, picked):
     for stage in ("glyphs-main", "glyphs-factors", "emoji-main", "emoji-factors"):
         seeds = [job.seed for job in STAGES[stage](tmp_path)]
-        assert seeds == sorted(seeds) and stages.TUNING_SEED not in seeds
+        assert seeds == sorted(seeds) and tuning.SEED not in seeds
 
 
 @pytest.mark.parametrize("dataset, losses", [("glyphs", 6), ("emoji", 2)])
 def test_arms_have_as_many_trials(tmp_path, picked, dataset, losses):
     rates = list(STAGES[f"{dataset}-tune-rates"](tmp_path))
     memories = list(STAGES[f"{dataset}-tune-memory"](tmp_path))
-    assert len(rates) == len(memories) == losses * len(stages.RATES[dataset])
-    assert {job.seed for job in rates + memories} == {stages.TUNING_SEED}
+    assert len(rates) == len(memories) == losses * len(settings.RATES[dataset])
+    assert {job.seed for job in rates + memories} == {tuning.SEED}
 
 
 def test_factors_change_what_they_say(tmp_path, picked):
@@ -123,29 +135,29 @@ def test_factors_change_what_they_say(tmp_path, picked):
 
 def test_a_setting_is_picked_by_held_out_classes_at_their_best_epoch(tmp_path):
     """Test accuracies say the opposite."""
-    for place, job in enumerate(stages.tuning_rates("glyphs", "softmax").values()):
+    for place, job in enumerate(tuning.tuning_rates("glyphs", "softmax").values()):
         best = place == 2
         finish(job, tmp_path, held_out=0.9 if best else 0.5, test=0.1 if best else 0.9)
-    rates = stages.picked_rates("glyphs", "softmax", tmp_path)
-    assert rates == stages.RATES["glyphs"][2]
-    memories = stages.tuning_memory("glyphs", "softmax", tmp_path)
+    rates = tuning.picked_rates("glyphs", "softmax", tmp_path)
+    assert rates == settings.RATES["glyphs"][2]
+    memories = tuning.tuning_memory("glyphs", "softmax", tmp_path)
     for place, job in enumerate(memories.values()):
         assert "optimizers.metric_loss_optimizer.Adam.lr=0.1" in job.overrides
         assert job.baseline == "glyphs/softmax+lr_0.002_0.1"
         finish(job, tmp_path, held_out=[0.5, 0.7, 0.6][place])
-    picked = stages.picked_memory("glyphs", "softmax", tmp_path)
-    assert picked == stages.MEMORIES["glyphs"][1]
+    picked = tuning.picked_memory("glyphs", "softmax", tmp_path)
+    assert picked == settings.MEMORIES["glyphs"][1]
 
 
 def test_nothing_is_picked_before_all_trials_are_finished(tmp_path):
-    *first, last = stages.tuning_rates("glyphs", "softmax").values()
+    *first, last = tuning.tuning_rates("glyphs", "softmax").values()
     for job in first:
         finish(job, tmp_path)
     with pytest.raises(FileNotFoundError, match="not finished; tune first"):
-        stages.picked_rates("glyphs", "softmax", tmp_path)
+        tuning.picked_rates("glyphs", "softmax", tmp_path)
     finish(last, tmp_path, finished=False)
     with pytest.raises(FileNotFoundError, match="not finished; tune first"):
-        stages.picked_rates("glyphs", "softmax", tmp_path)
+        tuning.picked_rates("glyphs", "softmax", tmp_path)
 
 
 # How it goes on
@@ -218,7 +230,7 @@ def test_a_run_is_a_process_whose_output_is_kept(tmp_path, monkeypatch):
 
 
 def test_overview_shows_what_waits_for_tuning(tmp_path, monkeypatch, capsys):
-    for one in stages.tuning_rates("emoji", "proxy_nca").values():
+    for one in tuning.tuning_rates("emoji", "proxy_nca").values():
         finish(one, tmp_path)
     table = overview(tmp_path, ["emoji-tune-rates", "emoji-main"])
     cells = [list(column.cells) for column in table.columns]

@@ -33,12 +33,18 @@ from . import options
     "--stage", "stages", multiple=True, help="Only this; can be given several times."
 )
 @click.option("--dry-run", is_flag=True, help="List the runs and how far they are.")
+@click.option(
+    "--report",
+    type=options.FOLDER,
+    help="Write tables and figures of what there is into this folder; run nothing.",
+)
 def study(
     output: Path,
     processes: int | None,
     core_hours: float | None,
     stages: tuple[str, ...],
     dry_run: bool,
+    report: Path | None,
 ) -> None:
     """Run what is left of the study in benchmarks/results/study/PROTOCOL.md."""
     from .. import study as study_
@@ -49,6 +55,9 @@ def study(
             raise click.BadParameter(f"{stage!r}; expected one of {known}")
     chosen = stages or tuple(study_.STAGES)
     console = Console()
+    if report is not None:
+        study_.write_reports(output, report, console)
+        return
     if dry_run:
         console.print(study_.overview(output, chosen))
         return

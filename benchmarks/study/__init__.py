@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from .jobs import Job
+from .reports import REPORTS, write_reports
 from .runner import CORE_HOURS, overview, run
-from .stages import STAGES, Job
+from .stages import STAGES
 
-__all__ = ["CORE_HOURS", "STAGES", "Job", "overview", "run"]
+__all__ = [
+    "CORE_HOURS",
+    "REPORTS",
+    "STAGES",
+    "Job",
+    "overview",
+    "run",
+    "write_reports",
+]

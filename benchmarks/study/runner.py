@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from .stages import STAGES, Job
+from .jobs import Job
+from .stages import STAGES
 
 SPENT = "spent.csv"
 COLUMNS = ("time", "folder", "experiment", "seed", "seconds", "threads")
