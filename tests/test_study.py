@@ -179,9 +179,9 @@ def trained(monkeypatch):
     def train(job, results, threads):
         started.append(job.name[-1])
         if job.name[-1] in failing:
-            return 1
+            return 1, 60.0
         finish(job, results)
-        return 0
+        return 0, 60.0
 
     monkeypatch.setattr(runner, "STAGES", made)
     monkeypatch.setattr(runner, "_train", train)
@@ -214,7 +214,7 @@ def test_a_failure_is_told_and_the_next_stage_waits(tmp_path, trained, capsys):
 def test_no_run_is_started_when_the_budget_is_spent(tmp_path, trained, capsys):
     started, _ = trained
     header = ",".join(runner.COLUMNS)
-    (tmp_path / "spent.csv").write_text(f"{header}\n-,main,x,0,3600,2\n")
+    (tmp_path / "spent.csv").write_text(f"{header}\n-,main,x,0,1,7200\n")
     assert runner.spent(tmp_path) == 2.0
     assert run(tmp_path, 1, core_hours=2.0, stages=["first"]) == []
     assert started == [] and "2.0 of 2 core-hours spent" in capsys.readouterr().out
@@ -224,7 +224,8 @@ def test_no_run_is_started_when_the_budget_is_spent(tmp_path, trained, capsys):
 
 def test_a_run_is_a_process_whose_output_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(Job, "arguments", lambda self, results: ["list", "sampler"])
-    assert runner._train(job(0), tmp_path, 1) == 0
+    status, cpu_seconds = runner._train(job(0), tmp_path, 1)
+    assert status == 0 and 0 < cpu_seconds < 600
     log = tmp_path / "main" / "glyphs" / "arm0.seed0.log"
     assert "MPerClassSampler" in log.read_text()
 

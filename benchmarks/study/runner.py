@@ -21,7 +21,7 @@ from .jobs import Job
 from .stages import STAGES
 
 SPENT = "spent.csv"
-COLUMNS = ("time", "folder", "experiment", "seed", "seconds", "threads")
+COLUMNS = ("time", "folder", "experiment", "seed", "seconds", "cpu_seconds")
 CORE_HOURS = 22.0
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,11 +56,12 @@ def run(
         def work(job: Job) -> None:
             if not job.finished(results) and spent(results) < core_hours:
                 started = time.monotonic()
-                if _train(job, results, threads) != 0:
+                status, cpu_seconds = _train(job, results, threads)
+                if status != 0:
                     failed.append(job)
                     console.print(f"failed: see {_log(job, results)}", soft_wrap=True)
                 with lock:
-                    _note(job, results, time.monotonic() - started, threads)
+                    _note(job, results, time.monotonic() - started, cpu_seconds)
             progress.advance(task)
 
         for stage in stages:
@@ -100,27 +101,31 @@ def spent(results: Path) -> float:
         return 0.0
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return sum(float(row["seconds"]) * int(row["threads"]) for row in rows) / 3600
+    return sum(float(row["cpu_seconds"]) for row in rows) / 3600
 
 
-def _train(job: Job, results: Path, threads: int) -> int:
+def _train(job: Job, results: Path, threads: int) -> tuple[int, float]:
+    """Exit status, and seconds of processor time."""
     log = _log(job, results)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
-        return subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks", *job.arguments(results)],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             stdout=file,
             stderr=subprocess.STDOUT,
-        ).returncode
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # it is waited for
+    return process.returncode, usage.ru_utime + usage.ru_stime
 
 
 def _log(job: Job, results: Path) -> Path:
     return results / job.folder / f"{job.name}.seed{job.seed}.log"
 
 
-def _note(job: Job, results: Path, seconds: float, threads: int) -> None:
+def _note(job: Job, results: Path, seconds: float, cpu_seconds: float) -> None:
     path = results / SPENT
     new = not path.exists()
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -128,6 +133,5 @@ def _note(job: Job, results: Path, seconds: float, threads: int) -> None:
         writer = csv.writer(file, lineterminator="\n")
         if new:
             writer.writerow(COLUMNS)
-        writer.writerow(
-            [now, job.folder, job.name, job.seed, f"{seconds:.0f}", threads]
-        )
+        numbers = (f"{seconds:.0f}", f"{cpu_seconds:.0f}")
+        writer.writerow([now, job.folder, job.name, job.seed, *numbers])
