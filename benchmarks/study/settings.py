@@ -48,7 +48,7 @@ class Memory:
         )
 
 
-# The settings that each arm is tuned over; the first is the preset's.
+# The settings that each arm is tuned over.
 RATES = {
     "glyphs": (Rates(2e-3, 1e-2), Rates(1e-3, 1e-2), Rates(2e-3, 1e-1)),
     "emoji": (Rates(3e-4, 1e-2), Rates(3e-4, 1e-1)),
