@@ -4,10 +4,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 REQUIRE ?=
-EXTRAS ?= bench,test
+EXTRAS ?= bench,docs,examples,test
 bin := $(VENV)/bin
+code := pml_memvir benchmarks docs examples tests upstream
 
-.PHONY: help demo test test-oldest lint dist clean
+.PHONY: help demo docs test test-oldest lint upstream dist clean
 
 help:
 	@echo "make demo         train a small network on rendered letters, without and with MemVir"
@@ -15,11 +16,16 @@ help:
 	@echo "make test-oldest  run the tests on torch 2.1 and numpy 1, in .venv-oldest;"
 	@echo "                  those that need an extra of the benchmarks are skipped"
 	@echo "make lint         check format, style and types"
+	@echo "make docs         build the documentation into output/site"
+	@echo "make upstream     make the patch for pytorch-metric-learning, and check it"
 	@echo "make dist         build sdist and wheel, check them, install and import them"
 	@echo "make clean        remove .venv and .venv-oldest"
 
 demo: $(VENV)/.demo
 	$(bin)/python -m benchmarks demo
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --site-dir output/site
 
 test: $(VENV)/.test
 	$(bin)/python -m pytest
@@ -28,10 +34,13 @@ test-oldest:
 	$(MAKE) test VENV=.venv-oldest EXTRAS=test REQUIRE='"torch==2.1.*" "numpy<2"'
 
 lint: $(VENV)/.dev
-	$(bin)/black --check pml_memvir benchmarks examples tests setup.py
-	$(bin)/isort --check pml_memvir benchmarks examples tests
-	$(bin)/flake8 pml_memvir benchmarks examples tests
+	$(bin)/black --check $(code) setup.py
+	$(bin)/isort --check $(code)
+	$(bin)/flake8 $(code)
 	$(bin)/mypy
+
+upstream: $(VENV)/.dev
+	$(bin)/python -m upstream
 
 # The wheel is installed into an environment of its own, and imported from elsewhere.
 dist: $(VENV)/.dev
@@ -50,7 +59,8 @@ clean:
 $(VENV)/.demo: extra = bench
 $(VENV)/.test: extra = $(EXTRAS)
 $(VENV)/.dev: extra = dev
-$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: setup.cfg setup.py | $(bin)/pip
+$(VENV)/.docs: extra = docs
+$(VENV)/.demo $(VENV)/.docs $(VENV)/.test $(VENV)/.dev: setup.cfg setup.py | $(bin)/pip
 	@echo "Installing pml-memvir[$(extra)] into $(VENV) (PyTorch is large: some minutes)"
 	$(bin)/pip install --quiet --disable-pip-version-check --editable '.[$(extra)]' $(REQUIRE)
 	@touch $@

@@ -16,7 +16,12 @@ from pytorch_metric_learning.utils.logging_presets import HookContainer
 
 from .left_out import left_out, plain, put_back, with_counters
 
-__all__ = ["SafeHookContainer"]
+__all__ = [
+    "SafeHookContainer",
+    "random_states",
+    "set_random_states",
+    "write_atomically",
+]
 
 RNG = "rng"
 
@@ -44,6 +49,15 @@ class SafeHookContainer(HookContainer):
         curr_suffix: Any,
         prev_suffix: Any = None,
     ) -> None:
+        """Save all models, optimizers, losses and schedulers, and the random states.
+
+        Args:
+            curr_suffix: ends the names of the new files: an epoch, or "best" and one.
+            prev_suffix: of files to delete when the new ones are complete.
+
+        Raises:
+            OSError: a file cannot be written; the previous checkpoint is untouched.
+        """
         if not self.do_save_models:
             return
         things = self._things(trainer)

@@ -235,7 +235,10 @@ class MemVir(
 
     @property
     def algorithm_used(self) -> str:
-        """How the loss, as it is set up now, is computed: `algorithms` has one each."""
+        """How the loss, as it is set up now, is computed.
+
+        "row_softmax" or "proxy_anchor", which are fast, or "concatenation".
+        """
         return self._best_algorithm().name
 
     @property

@@ -53,7 +53,15 @@ def test_the_public_api_is_as_listed():
 def test_requirements_and_extras():
     package = metadata.metadata("pml-memvir")
     assert package["Version"] == pml_memvir.__version__
-    extras = ["with-hooks", "with-hooks-cpu", "bench", "test", "dev"]
+    extras = [
+        "with-hooks",
+        "with-hooks-cpu",
+        "bench",
+        "docs",
+        "examples",
+        "test",
+        "dev",
+    ]
     assert set(extras) <= set(package.get_all("Provides-Extra"))
     plain = [r for r in package.get_all("Requires-Dist") if "extra ==" not in r]
     assert {r.split(">")[0].split("<")[0].strip() for r in plain} == {
