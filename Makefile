@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 REQUIRE ?=
-EXTRAS ?= bench,docs,examples,test
+EXTRAS ?= bench,docs,examples,test,upstream
 bin := $(VENV)/bin
 code := pml_memvir benchmarks docs examples tests upstream
 
@@ -39,7 +39,7 @@ lint: $(VENV)/.dev
 	$(bin)/flake8 $(code)
 	$(bin)/mypy
 
-upstream: $(VENV)/.dev
+upstream: $(VENV)/.upstream
 	$(bin)/python -m upstream
 
 # The wheel is installed into an environment of its own, and imported from elsewhere.
@@ -60,7 +60,8 @@ $(VENV)/.demo: extra = bench
 $(VENV)/.test: extra = $(EXTRAS)
 $(VENV)/.dev: extra = dev
 $(VENV)/.docs: extra = docs
-$(VENV)/.demo $(VENV)/.docs $(VENV)/.test $(VENV)/.dev: setup.cfg setup.py | $(bin)/pip
+$(VENV)/.upstream: extra = upstream
+$(VENV)/.demo $(VENV)/.docs $(VENV)/.test $(VENV)/.dev $(VENV)/.upstream: setup.cfg setup.py | $(bin)/pip
 	@echo "Installing pml-memvir[$(extra)] into $(VENV) (PyTorch is large: some minutes)"
 	$(bin)/pip install --quiet --disable-pip-version-check --editable '.[$(extra)]' $(REQUIRE)
 	@touch $@

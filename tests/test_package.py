@@ -59,6 +59,7 @@ def test_requirements_and_extras():
         "bench",
         "docs",
         "examples",
+        "upstream",
         "test",
         "dev",
     ]

@@ -1,0 +1,292 @@
+"""The patch for PML itself: it applies, works without pml_memvir, and passes checks.
+
+PML's source distribution is got by pip, once, or named by PML_SDIST.
+"""
+
+import configparser
+import inspect
+import io
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+for tool in ("black", "isort", "flake8"):
+    pytest.importorskip(tool, reason=f"the patch is checked with {tool}")
+if shutil.which("git") is None:
+    pytest.skip("the patch is made with git", allow_module_level=True)
+
+import torch  # noqa: E402
+from pytorch_metric_learning import losses  # noqa: E402
+
+from pml_memvir import MemVir  # noqa: E402
+from upstream import modules, patch, source  # noqa: E402
+from upstream.__main__ import main  # noqa: E402
+from upstream.build import PLUGIN, TEMPLATES, build, lowest_versions  # noqa: E402
+from upstream.checks import isolated, supply_test_packages  # noqa: E402
+from upstream.code import Code  # noqa: E402
+from upstream.errors import KitError  # noqa: E402
+from upstream.imports import make_relative  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+MEMVIR = "src/pytorch_metric_learning/losses/memvir"
+
+
+@pytest.fixture(scope="module")
+def sdist():
+    if "PML_SDIST" in os.environ:
+        return Path(os.environ["PML_SDIST"])
+    try:
+        return source.fetch(ROOT / "output" / "upstream")
+    except KitError as error:
+        pytest.skip(str(error))
+
+
+def run(*arguments):
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        status = main([str(argument) for argument in arguments])
+    return status, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def kit(sdist, tmp_path_factory):
+    """The folder that it writes, and what it says."""
+    output = tmp_path_factory.mktemp("kit")
+    status, printed = run("--source", sdist, "--output", output)
+    assert status == 0, printed
+    return output, printed
+
+
+@pytest.fixture(scope="module")
+def tree(kit, sdist, tmp_path_factory):
+    """A patched copy of PML."""
+    folder = source.unpack(sdist, tmp_path_factory.mktemp("patched") / "tree")
+    patch.apply(kit[0] / "memvir.patch", folder)
+    supply_test_packages(folder)
+    return folder
+
+
+def test_all_checks_pass(kit):
+    checks = ["import", "old torch", "tests", "example", "black", "isort", "flake8"]
+    assert re.findall(r"^(\w+(?: \w+)?) +passed", kit[1], flags=re.M) == checks
+    assert int(re.search(r"(\d+) tests$", kit[1], flags=re.M)[1]) >= 9
+
+
+def test_the_patch_has_all_of_the_plugin_and_is_free_of_it(kit):
+    text = (kit[0] / "memvir.patch").read_text()
+    assert not re.search(r"pml_memvir|type: ignore|\bPML\b", text)
+    files = set(re.findall(r"^\+\+\+ b/(\S+)", text, flags=re.M))
+    expected = {
+        f"{MEMVIR}/{path.relative_to(PLUGIN).as_posix()}"
+        for path in PLUGIN.rglob("*.py")
+        if path.relative_to(PLUGIN).parts[0] not in modules.LEFT_OUT
+    }
+    others = files - expected - {f"{MEMVIR}/__init__.py"}
+    assert expected < files
+    page = (ROOT / "upstream" / "README.md").read_text()
+    assert others and all(file in page for file in others)
+    assert f"{len(expected) + 1} modules" in page
+
+
+def test_the_other_program_applies_it_too(kit, sdist, tmp_path):
+    if shutil.which("patch") is None:
+        pytest.skip("there is no program patch")
+    folder = source.unpack(sdist, tmp_path / "tree")
+    with open(kit[0] / "memvir.patch") as text:
+        subprocess.run(["patch", "-p1", "--quiet"], stdin=text, cwd=folder, check=True)
+    assert (folder / MEMVIR / "memvir.py").is_file()
+
+
+RESUME = """
+import torch
+from pytorch_metric_learning import losses
+
+makers = {{
+    "CosFaceLoss": lambda: losses.CosFaceLoss(5, 6),
+    "ProxyAnchorLoss": lambda: losses.ProxyAnchorLoss(5, 6),
+    "P2SGradLoss": lambda: losses.P2SGradLoss(6, 5),
+}}
+saved = torch.load({path!r}, weights_only=True)
+for name, (state, batches) in saved.items():
+    loss = losses.MemVir(makers[name]().double(), num_steps=2, step_gap=1)
+    loss.load_state_dict(state)
+    for embeddings, labels, value, gradient in batches:
+        embeddings.requires_grad_()
+        found = loss(embeddings, labels)
+        found.backward()
+        assert torch.equal(found.detach(), value), name
+        assert torch.equal(embeddings.grad, gradient), name
+    assert loss.num_virtual_steps == 2
+"""
+
+
+def test_a_training_goes_on_in_pml_to_the_last_bit(tree, tmp_path):
+    """With its checkpoint of pml_memvir; so the numbers of both are the same."""
+    saved = {}
+    torch.manual_seed(0)
+    for inner in (
+        losses.CosFaceLoss(5, 6),
+        losses.ProxyAnchorLoss(5, 6),
+        losses.P2SGradLoss(6, 5),
+    ):
+        memvir = MemVir(inner.double(), num_steps=2, step_gap=1)
+        batches = []
+        for step in range(12):
+            embeddings = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+            labels = torch.randint(5, (4,))
+            if step == 7:
+                path = tmp_path / "state.pth"
+                torch.save(memvir.state_dict(), path)  # a copy
+                state = torch.load(path, weights_only=True)
+            value = memvir(embeddings, labels)
+            value.backward()
+            if step >= 7:
+                batch = (embeddings.detach(), labels, value.detach(), embeddings.grad)
+                batches.append(batch)
+        saved[type(inner).__name__] = (state, batches)
+    path = tmp_path / "saved.pth"
+    torch.save(saved, path)
+    script = tmp_path / "resume.py"
+    script.write_text(RESUME.format(path=str(path)))
+    result = isolated("resume", tree, "script", str(script))
+    assert result.passed, result.output
+
+
+def test_checks_find_faults(tree, tmp_path, monkeypatch):
+    """Virtual rows that forget what was kept, and a module that needs the plugin."""
+    broken = tmp_path / "tree"
+    shutil.copytree(tree, broken)
+    path = broken / MEMVIR / "algorithms" / "row_softmax.py"
+    text = path.read_text()
+    wrong = text.replace(
+        "logaddexp(block, self._constants(row, chunk))", "clone(block)"
+    )
+    assert wrong != text
+    path.write_text(wrong)
+    with open(broken / MEMVIR / "insight.py", "a") as file:
+        file.write("\n\ntry:\n    import pml_memvir\nexcept ImportError:\n    raise\n")
+    imports = isolated("import", broken, "importing")
+    assert not imports.passed and "not to be used here" in imports.output
+    (broken / MEMVIR / "insight.py").write_bytes(
+        (tree / MEMVIR / "insight.py").read_bytes()
+    )
+    monkeypatch.setenv("TEST_DTYPES", "float64")
+    name = "tests.losses.test_memvir.TestMemVir.test_against_naive_implementation"
+    tests = isolated("tests", broken, "tests", name)
+    assert not tests.passed
+    failed = set(re.findall(r"^FAIL: .*loss='(\w+)'", tests.output, flags=re.M))
+    assert {"ArcFaceLoss", "SoftTripleLoss"} <= failed
+    assert not {"ProxyAnchorLoss", "P2SGradLoss"} & failed
+
+
+CONTENTS = """### Base Classes, Mixins, and Wrappers
+| Name | Reference Papers |
+|---|---|
+| [**CrossBatchMemory**](page/losses/#crossbatchmemory) | [Paper](link)
+| [**GenericPairLoss**](page/losses/#genericpairloss) |
+| [**MultipleLosses**](page/losses/#multiplelosses) |
+| [**BaseDistance**](page/distances/#basedistance) |
+"""
+PAGE = (
+    "# Losses\n\n## ArcFaceLoss \nWords\n\n## MarginLoss\nWords\n\n\n## NCALoss\nWords"
+)
+
+
+def test_documentation_of_a_checkout(sdist, tmp_path):
+    checkout = source.unpack(sdist, tmp_path / "checkout")
+    (checkout / "CONTENTS.md").write_text(CONTENTS)
+    (checkout / "docs").mkdir()
+    (checkout / "docs" / "losses.md").write_text(PAGE)
+    before = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
+    output = tmp_path / "output"
+    status, printed = run("--source", checkout, "--output", output, "--no-check")
+    assert status == 0 and [path.name for path in output.iterdir()] == ["memvir.patch"]
+    after = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
+    assert before == after
+    patch.apply(output / "memvir.patch", checkout)
+
+    old, new = CONTENTS.splitlines(), (checkout / "CONTENTS.md").read_text()
+    (row,) = set(new.splitlines()) - set(old)
+    assert new.splitlines() == [*old[:5], row, *old[5:]]
+    assert row.startswith("| [**MemVir**](page/losses/#memvir) | [Learning with Memory")
+    page = (checkout / "docs" / "losses.md").read_text()
+    titles = re.findall(r"^## (\w+)", page, flags=re.M)
+    assert titles == ["ArcFaceLoss", "MarginLoss", "MemVir", "NCALoss"]
+    section = page[page.index("## MemVir") : page.index("## NCALoss")]
+    for name in inspect.signature(MemVir.__init__).parameters:
+        assert name == "self" or f"* **{name}**: " in section, name
+    assert PAGE.startswith(page[: page.index("## MemVir")].rstrip())
+
+
+def test_documentation_without_a_checkout(kit):
+    row = (kit[0] / "CONTENTS.part.md").read_text()
+    section = (kit[0] / "losses.part.md").read_text()
+    assert "behind GenericPairLoss" in row and "/losses/#memvir) |" in row
+    assert "docs/losses.md, behind MarginLoss" in section and "## MemVir" in section
+
+
+def archive(path, *names, kind=tarfile.REGTYPE):
+    with tarfile.open(path, "w:gz") as file:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "../../out"
+            file.addfile(member)
+    return path
+
+
+@pytest.mark.parametrize(
+    "names, kind, message",
+    [
+        (["pml/setup.py", "pml/../../out"], tarfile.REGTYPE, "not safe to unpack"),
+        (["/out"], tarfile.REGTYPE, "not safe to unpack"),
+        (["pml/link"], tarfile.SYMTYPE, "not safe to unpack"),
+        (["pml/setup.py", "other"], tarfile.REGTYPE, "must hold one folder"),
+        (["pml/setup.py"], tarfile.REGTYPE, "is not PML's source"),
+    ],
+)
+def test_archives_that_are_refused(names, kind, message, tmp_path):
+    path = archive(tmp_path / "pml.tar.gz", *names, kind=kind)
+    with pytest.raises(KitError, match=message):
+        source.unpack(path, tmp_path / "deep" / "folder")
+    assert not (tmp_path / "out").exists() and not Path("/out").exists()
+
+
+def test_refusals_of_the_command(tree, tmp_path, capsys, monkeypatch):
+    (tmp_path / "damaged.tar.gz").write_bytes(b"\x1f\x8b nothing")
+    assert main(["--source", str(tmp_path / "damaged.tar.gz")]) == 2
+    assert "cannot be unpacked" in capsys.readouterr().err
+    assert main(["--source", str(tree)]) == 2
+    assert "has MemVir already" in capsys.readouterr().err
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    assert main(["--output", str(tmp_path / "none")]) == 2
+    assert "Name one with --source" in capsys.readouterr().err
+
+
+def test_it_stops_where_the_plugin_has_changed(sdist, tmp_path, monkeypatch):
+    folder = source.unpack(sdist, tmp_path / "pml")
+    for table, entries in (
+        ("CHANGED", {"memory.py": {"words that are not there": ""}}),
+        ("DROPPED", {"memory.py": ("no_such_function",)}),
+        ("DROPPED", {"no_such_module.py": ("explain_refusal_of",)}),
+    ):
+        with monkeypatch.context() as context:
+            context.setattr(modules, table, {**getattr(modules, table), **entries})
+            with pytest.raises(KitError, match="upstream/modules.py"):
+                build(folder)
+    code = Code("from pytorch_metric_learning import losses\nprint(losses)\n", "x.py")
+    with pytest.raises(KitError, match="used other than as"):
+        make_relative(code, modules.PACKAGE, {})
+
+
+def test_lowest_torch_is_that_of_the_plugin():
+    least = lowest_versions((TEMPLATES / "memvir_init.py").read_text())
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert f"torch >= {least['torch']}\n" in config["options"]["install_requires"]

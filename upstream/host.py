@@ -1,0 +1,88 @@
+"""Insertions into files that PML has: from a file's text to the new one."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+
+from .code import Code
+from .errors import KitError
+
+MEMVIR = "MemVir"
+
+
+def losses_init(text: str) -> str:
+    """`losses/__init__.py` with MemVir in its alphabetical place."""
+    code = Code(text, "losses/__init__.py")
+    line = f"from .memvir import {MEMVIR}\n"
+    for node in code.tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "") > "memvir":
+            code.insert_before(node, line)
+            return code.text()
+    return text + line
+
+
+def distributed(text: str, refusal: str) -> str:
+    """`utils/distributed.py` whose DistributedLossWrapper refuses MemVir.
+
+    Args:
+        refusal: an `if` on `loss` that raises.
+
+    Raises:
+        KitError: there is no such class, or it does not check its loss.
+    """
+    code = Code(text, "utils/distributed.py")
+    for node in code.tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "losses":
+            names = sorted([*(alias.name for alias in node.names), MEMVIR])
+            code.replace(node, f"from ..losses import {', '.join(names)}")
+        if isinstance(node, ast.ClassDef) and node.name == "DistributedLossWrapper":
+            for check in ast.walk(node):
+                if isinstance(check, ast.If) and "isinstance" in code.source_of(check):
+                    own = textwrap.dedent(refusal)
+                    indent = " " * check.col_offset
+                    code.insert_before(check, textwrap.indent(own, indent))
+                    return code.text()
+    raise KitError(f"{code.name} has no DistributedLossWrapper that checks its loss")
+
+
+def contents(text: str, row: str) -> str:
+    """`CONTENTS.md` with a row, by its alphabetical place among the wrappers.
+
+    Raises:
+        KitError: it has no table with CrossBatchMemory.
+    """
+    lines = text.splitlines(keepends=True)
+    first = _row_of(lines, "CrossBatchMemory")
+    place = first
+    while place < len(lines) and lines[place].startswith("| "):
+        name = re.match(r"\| \[?\*\*(\w+)", lines[place])
+        # The table is in parts: base classes follow the wrappers.
+        if name is None or name[1] > MEMVIR or name[1] < "CrossBatchMemory":
+            break
+        place += 1
+    return "".join([*lines[:place], row + "\n", *lines[place:]])
+
+
+def contents_row(reference: str, paper: str, paper_link: str) -> str:
+    """A row for MemVir; links into the documentation are as `reference` has them."""
+    link = re.search(r"\(([^()\s]*/losses/)#\w+\)", reference)
+    page = link[1] if link else "docs/losses.md"
+    return f"| [**{MEMVIR}**]({page}#{MEMVIR.lower()}) | [{paper}]({paper_link})"
+
+
+def losses_page(text: str, section: str) -> str:
+    """`docs/losses.md` with a section, before the first that follows by alphabet."""
+    for match in re.finditer(r"^## (\w+)", text, flags=re.MULTILINE):
+        if match[1].lower() > MEMVIR.lower():
+            start = match.start()
+            return f"{text[:start]}{section.rstrip()}\n\n\n{text[start:]}"
+    return f"{text.rstrip()}\n\n\n{section.rstrip()}\n"
+
+
+def _row_of(lines: list[str], name: str) -> int:
+    for index, line in enumerate(lines):
+        if line.startswith(f"| [**{name}**]"):
+            return index
+    raise KitError(f"CONTENTS.md has no row for {name}, beside which MemVir would go")

@@ -1,0 +1,172 @@
+"""The modules of pml_memvir as modules of PML."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from .code import Code, bound_name, names_in
+from .errors import KitError
+from .imports import PML, make_relative, remove_unused, write_names
+
+PACKAGE = f"{PML}.losses.memvir"
+
+# What stays behind in pml_memvir. In place of its __init__.py, PML gets
+# templates/memvir_init.py; README.md says why the others.
+LEFT_OUT = ("__init__.py", "hook_container.py", "left_out.py", "losses")
+
+# Definitions that stay behind, by module, with what mentions them at its top level:
+# calls, items of tables, imports.
+DROPPED = {
+    "memvir.py": ("explain_refusal_of",),
+    "distributed.py": ("explain_refusal_of",),
+    "class_weights.py": ("own_losses",),
+    "algorithms/softmax_forms.py": ("own_losses", "NormSoftmaxForm", "ProxyNCAForm"),
+}
+
+# By module, words that have no sense in PML, and what stands there instead.
+CHANGED = {
+    "memvir.py": {
+        "see `epochs_to_steps`.": "see `losses.memvir.warmup.epochs_to_steps`.",
+        "DataParallel or FullyShardedDataParallel.\n": (
+            "DataParallel or FullyShardedDataParallel.\n"
+            "        ImportError: torch is older than {torch}, or Python than {python}."
+            " (The rest of\n            the library can be used.)\n"
+        ),
+    },
+    "watched.py": {" In docs/tuning.md is how\n    to understand them.": ""},
+    "class_weights.py": {"pml_memvir.register_loss": f"{PACKAGE}.register_loss"},
+    "algorithms/softmax_forms.py": {
+        "Softmax: embeddings and class weights as they": "Embeddings as they",
+        (
+            "classes: torch.Tensor = self.loss.class_vectors()\n"
+            "        return classes.t()"
+        ): "raise NotImplementedError",
+        "Squared distances of unit vectors, as in ProxyNCAForm.": (
+            "Of -scale ||x - w||^2, only 2 scale x.w differs in a row, as ||w|| = 1."
+        ),
+        "PMLProxyNCAForm": "ProxyNCAForm",
+    },
+}
+
+
+def modules(root: Path, homes: dict[str, str], least: dict[str, str]) -> dict[str, str]:
+    """All modules that go to PML, converted, by their path in the package.
+
+    Args:
+        root: the folder pml_memvir.
+        homes: the module of each of PML's losses.
+        least: the lowest versions, of "torch" and "python".
+
+    Raises:
+        KitError: pml_memvir is not as this file says.
+    """
+    converted = {}
+    for path in sorted(root.rglob("*.py")):
+        place = path.relative_to(root)
+        if place.parts[0] not in LEFT_OUT:
+            name = place.as_posix()
+            converted[name] = convert(path.read_text("utf-8"), name, homes, least)
+    if missing := (DROPPED.keys() | CHANGED.keys()) - converted.keys():
+        raise KitError(f"pml_memvir lacks {', '.join(sorted(missing))}: {_ADVICE}")
+    return converted
+
+
+def convert(text: str, name: str, homes: dict[str, str], least: dict[str, str]) -> str:
+    """One module; `name` is its path in the package."""
+    code = Code(text, f"pml_memvir/{name}")
+    code.remove_type_comments()
+    dropped = set(DROPPED.get(name, ()))
+    _drop(code, dropped)
+    text = code.text()
+    if dropped:
+        code = Code(text, code.name)
+        if left := dropped & names_in(code.tree):
+            raise KitError(f"{code.name} still needs {sorted(left)}: {_ADVICE}")
+        remove_unused(code)
+        text = code.text()
+    folders = name.split("/")[:-1]
+    code = Code(text, code.name)
+    make_relative(code, ".".join([PACKAGE, *folders]), homes)
+    text = code.text()
+    for old, new in CHANGED.get(name, {}).items():
+        if old not in text:
+            raise KitError(f"{code.name} does not say {old!r} any more: {_ADVICE}")
+        text = text.replace(old, new.format(**least))
+    text = in_own_words(text)
+    if "pml_memvir" in text:
+        raise KitError(f"{code.name} speaks of pml_memvir: {_ADVICE}")
+    return text
+
+
+def in_own_words(text: str) -> str:
+    """Comments and messages that speak of PML, as PML itself would say it."""
+
+    def this_library(match: re.Match[str]) -> str:
+        begins = text[: match.start()].rstrip().endswith((".", '"""'))
+        return "This library's" if begins else "this library's"
+
+    text = re.sub(r"\bPML's\b", this_library, text)
+    text = re.sub(r"\ba PML (\w+)", r"a \1 of this library", text)
+    return re.sub(r"\bPML\b", "this library", text)
+
+
+def refusal(root: Path) -> str:
+    """What DistributedLossWrapper is to say of MemVir: an `if` that raises.
+
+    It is the one by which pml_memvir wraps `DistributedLossWrapper.__init__`.
+    """
+    name = "distributed.py"
+    code = Code((root / name).read_text("utf-8"), f"pml_memvir/{name}")
+    for function in code.tree.body:
+        if isinstance(function, ast.FunctionDef) and function.name in DROPPED[name]:
+            (parameter,) = function.args.args
+            for node in ast.walk(function):
+                if isinstance(node, ast.If) and isinstance(node.body[0], ast.Raise):
+                    text = code.source_of(node)
+                    return text.replace(f", {parameter.arg})", ", MemVir)", 1)
+    raise KitError(f"{code.name} does not refuse DistributedLossWrapper: {_ADVICE}")
+
+
+def supported_losses(root: Path) -> list[str]:
+    """Names of PML's losses in the table of `class_weights.py`, sorted."""
+    tree = ast.parse((root / "class_weights.py").read_text("utf-8"))
+    return sorted(
+        key.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Attribute)
+        and isinstance(key.value, ast.Name)
+        and key.value.id == "pml_losses"
+    )
+
+
+def _drop(code: Code, names: set[str]) -> None:
+    """Remove definitions of these names, and what mentions them."""
+    found = set()
+    for node in code.tree.body:
+        mentioned = names & names_in(node)
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            if node.name in names:
+                found.add(node.name)
+                code.remove_statement(node)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            keep = [alias for alias in node.names if bound_name(alias) not in names]
+            write_names(code, node, keep)
+        elif isinstance(node, ast.Expr) and mentioned:
+            found |= mentioned
+            code.remove_statement(node)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(
+            node.value, ast.Dict
+        ):
+            for key, value in zip(node.value.keys, node.value.values):
+                if key is not None and names & (names_in(key) | names_in(value)):
+                    found |= names & (names_in(key) | names_in(value))
+                    code.remove_item(key, value)
+    if found != names:
+        raise KitError(f"{code.name} lacks {sorted(names - found)}: {_ADVICE}")
+
+
+_ADVICE = "bring upstream/modules.py up to date"
