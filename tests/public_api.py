@@ -1,4 +1,4 @@
-"""The public names and signatures, as text: `python -m tests.public_api` prints them."""
+"""Public names and signatures, as text: `python -m tests.public_api` prints them."""
 
 from __future__ import annotations
 
