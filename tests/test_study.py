@@ -11,6 +11,7 @@ from click.testing import CliRunner  # noqa: E402
 
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.config import differences, load  # noqa: E402
+from benchmarks.report import ReportError  # noqa: E402
 from benchmarks.study import (  # noqa: E402
     STAGES,
     Job,
@@ -21,6 +22,7 @@ from benchmarks.study import (  # noqa: E402
     stages,
     tuning,
 )
+from benchmarks.study.reports import with_tables  # noqa: E402
 
 MAP = "mean_average_precision_at_r"
 
@@ -245,3 +247,19 @@ def test_the_command_knows_its_stages(tmp_path):
     arguments = ["study", "--dry-run", "--output", str(tmp_path)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0 and "glyphs-tune-rates" in result.output
+
+
+# Its page
+
+
+def test_tables_of_the_page_are_brought_up_to_date(tmp_path):
+    (tmp_path / "main").mkdir()
+    text = "# Report\n\n## a, b\n\n| x |\n| 1 |\n\n| y |\n\n## c\n\n| z |\n"
+    (tmp_path / "main" / "report.md").write_text(text)
+    begin, end = "<!-- table: main / {} -->", "<!-- end -->"
+    page = "\n".join(["one", begin.format("a, b"), "| old |", end, "two", ""])
+    filled = "\n".join(["one", begin.format("a, b"), "| x |", "| 1 |", end, "two", ""])
+    assert with_tables(page, tmp_path) == filled
+    assert with_tables(filled, tmp_path) == filled
+    with pytest.raises(ReportError, match="no table under 'd'"):
+        with_tables("\n".join([begin.format("d"), end]), tmp_path)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from ..report import run
+from ..report import ReportError, run
+from ..report.files import write_text
 
+MARKED = re.compile(
+    r"(?P<begin><!-- table: (?P<report>\S+) / (?P<heading>.+) -->)\n"
+    r"(?:\|.*\n)*(?P<end><!-- end -->)"
+)
 METRICS = ("mean_average_precision_at_r", "precision_at_1", "r_precision")
 
 
@@ -53,7 +59,10 @@ def folders_there(reported: Reported, results: Path) -> list[Path]:
 
 
 def write_reports(results: Path, output: Path, console: Console) -> None:
-    """Each report of what there is of it into a folder of its name in `output`."""
+    """Each report of what there is of it into a folder of its name in `output`.
+
+    Tables of the page beside that folder, `<output>.md`, are brought up to date.
+    """
     for name, reported in REPORTS.items():
         there = folders_there(reported, results)
         if not there:
@@ -68,3 +77,26 @@ def write_reports(results: Path, output: Path, console: Console) -> None:
             until=reported.until,
         )
         console.print(f"{name}: {output / name}", soft_wrap=True)
+    page = output.with_suffix(".md")
+    if page.exists():
+        write_text(page, with_tables(page.read_text(), output))
+
+
+def with_tables(page: str, output: Path) -> str:
+    """The page with the first table of a section of a report between its marks.
+
+    Raises:
+        ReportError: a mark names a report or a section that is not there.
+    """
+
+    def filled(match: re.Match[str]) -> str:
+        report, heading = match["report"], match["heading"]
+        path = output / report / "report.md"
+        text = path.read_text() if path.exists() else ""
+        section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+        table = re.search(r"^(\|.*\n)+", section, re.MULTILINE)
+        if table is None:
+            raise ReportError(f"{path} has no table under {heading!r}")
+        return f"{match['begin']}\n{table[0]}{match['end']}"
+
+    return MARKED.sub(filled, page)

@@ -1,0 +1,80 @@
+"""docs/results: every number is one that `report` makes of the committed results."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
+
+from benchmarks.config import differences, load, load_saved  # noqa: E402
+from benchmarks.report.build import build  # noqa: E402
+from benchmarks.report.experiments import experiment_folders  # noqa: E402
+from benchmarks.report.experiments import load as read  # noqa: E402
+from benchmarks.report.tables import as_markdown  # noqa: E402
+from benchmarks.study import REPORTS, STAGES  # noqa: E402
+from benchmarks.study.reports import METRICS, folders_there  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "study"
+PAGES = ROOT / "docs" / "results"
+PAGE = ROOT / "docs" / "results.md"
+
+
+def planned():
+    """The study's runs, as far as their settings are picked, by folder."""
+    found = {}
+    for make in STAGES.values():
+        try:
+            jobs = list(make(RESULTS))
+        except FileNotFoundError:
+            continue
+        for job in jobs:
+            found.setdefault(RESULTS / job.folder / job.name, job)
+    return found
+
+
+def test_every_experiment_is_one_of_the_protocol():
+    """And was run with the settings that the protocol's code gives it."""
+    jobs = planned()
+    there = list(experiment_folders(RESULTS))
+    assert there and set(there) <= set(jobs)
+    for folder in there:
+        _, preset, *rest = jobs[folder].arguments(RESULTS)
+        files = [a.removeprefix("--with=") for a in rest if a.startswith("--with=")]
+        wanted = load(preset, files, [a for a in rest if not a.startswith("--")])
+        changed = differences(load_saved(folder / "config.yaml"), wanted)
+        assert not [line for line in changed if not line.startswith("seeds")], folder
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_tables_are_those_of_the_committed_results(name):
+    folders = folders_there(REPORTS[name], RESULTS)
+    if not folders:
+        assert not (PAGES / name).exists()
+        return
+    reported = REPORTS[name]
+    report = build(read(folders, reported.until), reported.selections, METRICS)
+    committed = (PAGES / name / "report.md").read_text()
+    tables = re.sub(r"!\[.*\n?", "", committed).rstrip()
+    assert tables == as_markdown(report).rstrip()
+
+
+def test_the_page_has_no_number_that_is_in_no_report():
+    """A line of a table of the page is, but for spaces, one of a report's."""
+    known = {
+        re.sub(r"\s+", " ", line)
+        for path in PAGES.glob("*/report.md")
+        for line in path.read_text().splitlines()
+    }
+    rows = [
+        re.sub(r"\s+", " ", line)
+        for line in PAGE.read_text().splitlines()
+        if re.match(r"\|.*\d\.\d\d", line)
+    ]
+    assert rows and not [row for row in rows if row not in known]
+
+
+def test_the_page_shows_figures_that_are_there():
+    figures = re.findall(r"!\[[^\]]*\]\((\S+)\)", PAGE.read_text())
+    assert figures and all((PAGE.parent / path).exists() for path in figures)
