@@ -1,21 +1,22 @@
 """MemVir under DistributedDataParallel, with a checkpoint that each rank resumes from.
 
-    torchrun --nproc_per_node=2 examples/distributed.py [--folder output/distributed]
+    torchrun --nproc_per_node=2 examples/distributed.py
 
-Kill it at any time and run it again: it goes on from the last checkpoint. The data are
-noisy points around random centres, so that nothing needs to be downloaded.
+Kill it at any time and run it again: it goes on from the last epoch of which all ranks
+have a file.
 """
 
 from __future__ import annotations
 
-import argparse
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.nn.functional import normalize
+from glyphs import BATCH_SIZE, EMBEDDING_SIZE, evaluate, load, make_network, parse
 from torch.nn.parallel import DistributedDataParallel as DDP
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler
 
 from pml_memvir import MemVir
 from pml_memvir.hook_container import (
@@ -25,74 +26,94 @@ from pml_memvir.hook_container import (
 )
 from pml_memvir.losses import NormSoftmax
 
-CLASSES, PIXELS, SIZE = 20, 64, 32
+
+def checkpoint(folder: Path, epoch: int, rank: int) -> Path:
+    """Weights are the same on all ranks, memories are not: so each rank has a file."""
+    return folder / f"epoch{epoch}_rank{rank}.pth"
 
 
-def make_dataset() -> TensorDataset:
-    generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(CLASSES, PIXELS, generator=generator)
-    labels = torch.arange(2000) % CLASSES
-    images = centres[labels] + 2 * torch.randn(2000, PIXELS, generator=generator)
-    return TensorDataset(images, labels)
+def load_latest(folder: Path, num_epochs: int, parts: dict[str, Any]) -> int:
+    """The last epoch of which all ranks have a file, which is loaded; 0 if none."""
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    for epoch in range(num_epochs, 0, -1):
+        if all(checkpoint(folder, epoch, r).exists() for r in range(world_size)):
+            path = checkpoint(folder, epoch, rank)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            set_random_states(state["random"])
+            return epoch
+    return 0
 
 
-def main(folder: Path, num_epochs: int) -> None:
-    use_gpu = torch.cuda.is_available()
+def save(folder: Path, epoch: int, parts: dict[str, Any]) -> None:
+    """This rank's file; the one before goes when all ranks have theirs."""
+    rank = dist.get_rank()
+    state = {name: part.state_dict() for name, part in parts.items()}
+    state["random"] = random_states()
+    write_atomically(state, checkpoint(folder, epoch, rank))
+    dist.barrier()
+    checkpoint(folder, epoch - 1, rank).unlink(missing_ok=True)
+
+
+def main() -> None:
+    folder = Path("output/examples/distributed")
+    options = parse(__doc__, epochs=4, step_gap=100, folder=folder)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    use_gpu = torch.cuda.device_count() >= int(os.environ["WORLD_SIZE"])
     dist.init_process_group("nccl" if use_gpu else "gloo")
     rank, world_size = dist.get_rank(), dist.get_world_size()
     device = torch.device("cuda", rank) if use_gpu else torch.device("cpu")
     torch.manual_seed(0)  # the same first weights everywhere
+    if rank > 0:
+        dist.barrier()  # rank 0 draws the letters, if they are not there
+    data = load(options, verbose=rank == 0)
+    if rank == 0:
+        dist.barrier()
+    sampler = DistributedSampler(data.train, seed=0)
+    loader = DataLoader(
+        data.train, BATCH_SIZE // world_size, sampler=sampler, drop_last=True
+    )
 
-    network = torch.nn.Sequential(
-        torch.nn.Linear(PIXELS, 64), torch.nn.ReLU(), torch.nn.Linear(64, SIZE)
-    ).to(device)
+    network = make_network().to(device)
     # Each rank keeps a memory of its own batches. The mean over ranks is the loss of
     # the whole batch; a loss or reducer for which it is not needs gather=True.
-    loss = MemVir(NormSoftmax(CLASSES, SIZE), num_steps=5, step_gap=4).to(device)
-    network, loss = DDP(network), DDP(loss)
-    optimizer = torch.optim.Adam([*network.parameters(), *loss.parameters()], lr=0.003)
+    loss_func = MemVir(
+        NormSoftmax(data.num_classes, EMBEDDING_SIZE),
+        num_steps=2,
+        step_gap=options.step_gap,
+        warmup_steps=len(loader),
+    ).to(device)
+    network, loss_func = DDP(network), DDP(loss_func)
+    optimizer = torch.optim.Adam(
+        [
+            {"params": network.parameters(), "lr": 0.002},
+            {"params": loss_func.parameters(), "lr": 0.01},
+        ]
+    )
 
-    dataset = make_dataset()
-    sampler = DistributedSampler(dataset, seed=0)
-    loader = DataLoader(dataset, 50, sampler=sampler, drop_last=True)
-    parts = {"network": network, "loss": loss, "optimizer": optimizer}
-
-    first_epoch = 0
-    # Weights are the same on all ranks, memories and random numbers are not: so each
-    # rank has a file. All must be of one epoch; the previous ones stay until then.
-    for epoch in reversed(range(num_epochs)):
-        files = [folder / f"epoch{epoch}_rank{r}.pth" for r in range(world_size)]
-        if all(file.exists() for file in files):
-            state = torch.load(files[rank], map_location="cpu", weights_only=True)
-            for name, part in parts.items():
-                part.load_state_dict(state[name])
-            set_random_states(state["random"])
-            first_epoch = epoch + 1
-            break
-
-    for epoch in range(first_epoch, num_epochs):
+    parts = {"network": network, "loss": loss_func, "optimizer": optimizer}
+    done = load_latest(options.folder, options.epochs, parts)
+    for epoch in range(done + 1, options.epochs + 1):
         sampler.set_epoch(epoch)
+        losses = []
         for images, labels in loader:
+            embeddings = network(images.to(device))
+            loss = loss_func(embeddings, labels.to(device))
             optimizer.zero_grad()
-            embeddings = normalize(network(images.to(device)))
-            value = loss(embeddings, labels.to(device))
-            value.backward()
+            loss.backward()
             optimizer.step()
-        state = {name: part.state_dict() for name, part in parts.items()}
-        state["random"] = random_states()
-        write_atomically(state, folder / f"epoch{epoch}_rank{rank}.pth")
-        dist.barrier()  # before anyone deletes: all files of this epoch are there
-        (folder / f"epoch{epoch - 1}_rank{rank}.pth").unlink(missing_ok=True)
+            losses.append(loss.detach())
+        save(options.folder, epoch, parts)
+        mean = torch.stack(losses).mean() / world_size
+        dist.all_reduce(mean)  # their sum
         if rank == 0:
-            classes = loss.module.num_virtual_classes
-            print(f"epoch {epoch}: loss {value:.4f}, {classes} virtual classes")
+            virtual = loss_func.module.num_virtual_classes
+            print(f"epoch {epoch}: mean loss {mean:.4f}, {virtual} virtual classes")
+    if rank == 0:
+        evaluate(network.module, data.test)
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("output/distributed"))
-    parser.add_argument("--epochs", type=int, default=5)
-    arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    main(arguments.folder, arguments.epochs)
+    main()
