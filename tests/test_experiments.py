@@ -106,6 +106,17 @@ def test_what_a_run_leaves(tmp_path):
     assert [row[0] for row in losses[1:]] == [str(i) for i in range(0, 24, 2)]
 
 
+def test_a_training_that_diverges_ends_as_a_result(tmp_path):
+    """With accuracies of 0, and a checkpoint of what it has become."""
+    huge = {"optimizers": {"trunk_optimizer": {"Adam": {"lr": 1e36}}}}
+    folder = run(tmp_path, {**huge, "tsne_classes": 3})
+    found = history(folder, "seed0")
+    assert found["finished"] and found["epochs"][-1]["loss"] is None
+    assert set(found["epochs"][-1]["splits"]["test"].values()) == {0.0}
+    state = torch.load(folder / "seed0" / "models" / "trunk_4.pth", weights_only=True)
+    assert not all(tensor.isfinite().all() for tensor in state.values())
+
+
 def test_accuracies_are_those_of_the_saved_models(tmp_path):
     folder = run(tmp_path)
     found = history(folder, "seed0")

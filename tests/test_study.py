@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -15,6 +19,7 @@ from benchmarks.report import ReportError  # noqa: E402
 from benchmarks.study import (  # noqa: E402
     STAGES,
     Job,
+    jobs,
     overview,
     run,
     runner,
@@ -58,16 +63,16 @@ def finish(job, results, held_out=0.5, test=0.5, finished=True):
     (folder / "history.json").write_text(json.dumps(content))
 
 
+RATES, MEMORY = settings.Rates(2e-3, 1e-2), settings.Memory(1, 100)
+
+
 @pytest.fixture
 def picked(monkeypatch):
-    """As if tuning had picked what is not the presets'."""
-    for module in (stages, tuning):
-        monkeypatch.setattr(
-            module, "picked_rates", lambda d, loss, results: settings.RATES[d][1]
-        )
-        monkeypatch.setattr(
-            module, "picked_memory", lambda d, loss, results: settings.MEMORIES[d][1]
-        )
+    """As if tuning had picked these, and other rates for MemVir."""
+    trials = settings.Rates(4e-3, 1e-1), MEMORY
+    monkeypatch.setattr(tuning, "best", lambda trials, results: next(iter(trials)))
+    monkeypatch.setattr(stages, "picked_rates", lambda *a: RATES)
+    monkeypatch.setattr(stages, "picked_memvir", lambda *a: trials)
 
 
 # What is run
@@ -86,14 +91,18 @@ def test_every_run_has_a_config_of_its_own(tmp_path, picked):
 
 
 @pytest.mark.parametrize("stage", ["glyphs-main", "emoji-main", "emoji-factors"])
-def test_arms_differ_in_memvir_alone(tmp_path, picked, stage):
+def test_arms_differ_in_memvir_and_rates_alone(tmp_path, picked, stage):
     jobs = list(STAGES[stage](tmp_path))
     assert len(jobs) % 2 == 0
     for plain, memvir in zip(jobs[::2], jobs[1::2]):
         one, other = config(plain, tmp_path), config(memvir, tmp_path)
         assert memvir.baseline == plain.name and memvir.seed == plain.seed
         changed = {line.split(":")[0].split(".")[0] for line in differences(one, other)}
-        assert changed == {"experiment_name", "baseline", "loss_funcs"}
+        assert changed == {"experiment_name", "baseline", "loss_funcs", "optimizers"}
+        rates = one.optimizers["trunk_optimizer"]["Adam"].pop("lr")
+        other_rates = other.optimizers["trunk_optimizer"]["Adam"].pop("lr")
+        assert (rates, other_rates) == (2e-3, 4e-3)
+        assert one.optimizers["trunk_optimizer"] == other.optimizers["trunk_optimizer"]
         (inner,) = one.loss_funcs.values()
         (wrapped,) = other.loss_funcs.values()
         assert wrapped["MemVir"]["loss"] == inner
@@ -105,12 +114,17 @@ def test_seeds_are_finished_one_after_the_other(tmp_path, picked):
         assert seeds == sorted(seeds) and tuning.SEED not in seeds
 
 
-@pytest.mark.parametrize("dataset, losses", [("glyphs", 6), ("emoji", 2)])
-def test_arms_have_as_many_trials(tmp_path, picked, dataset, losses):
-    rates = list(STAGES[f"{dataset}-tune-rates"](tmp_path))
-    memories = list(STAGES[f"{dataset}-tune-memory"](tmp_path))
-    assert len(rates) == len(memories) == losses * len(settings.RATES[dataset])
-    assert {job.seed for job in rates + memories} == {tuning.SEED}
+@pytest.mark.parametrize("dataset, trials", [("glyphs", 6), ("emoji", 3)])
+def test_arms_have_as_many_trials(tmp_path, picked, dataset, trials):
+    losses = stages.LOSSES if dataset == "glyphs" else stages.EMOJI_LOSSES
+    plain = list(STAGES[f"{dataset}-tune-plain"](tmp_path))
+    memvir = list(STAGES[f"{dataset}-tune-memvir"](tmp_path))
+    memvir += STAGES[f"{dataset}-tune-more"](tmp_path)
+    assert len(plain) == len(memvir) == trials * len(losses)
+    assert {job.seed for job in plain + memvir} == {tuning.SEED}
+    assert len({job.overrides + (job.preset,) for job in plain + memvir}) == len(
+        plain + memvir
+    )
 
 
 def test_factors_change_what_they_say(tmp_path, picked):
@@ -137,24 +151,40 @@ def test_factors_change_what_they_say(tmp_path, picked):
 
 def test_a_setting_is_picked_by_held_out_classes_at_their_best_epoch(tmp_path):
     """Test accuracies say the opposite."""
-    for place, job in enumerate(tuning.tuning_rates("glyphs", "softmax").values()):
+    trials = tuning.plain_trials("glyphs", "softmax")
+    for place, one in enumerate(trials.values()):
         best = place == 2
-        finish(job, tmp_path, held_out=0.9 if best else 0.5, test=0.1 if best else 0.9)
-    rates = tuning.picked_rates("glyphs", "softmax", tmp_path)
-    assert rates == settings.RATES["glyphs"][2]
-    memories = tuning.tuning_memory("glyphs", "softmax", tmp_path)
-    for place, job in enumerate(memories.values()):
-        assert "optimizers.metric_loss_optimizer.Adam.lr=0.1" in job.overrides
-        assert job.baseline == "glyphs/softmax+lr_0.002_0.1"
-        finish(job, tmp_path, held_out=[0.5, 0.7, 0.6][place])
-    picked = tuning.picked_memory("glyphs", "softmax", tmp_path)
-    assert picked == settings.MEMORIES["glyphs"][1]
+        finish(one, tmp_path, held_out=0.9 if best else 0.5, test=0.1 if best else 0.9)
+    assert tuning.picked_rates("glyphs", "softmax", tmp_path) == list(trials)[2]
+
+
+def test_memvir_is_tuned_in_two_rounds(tmp_path):
+    """Over N and M at the best rates of the first round, then around the best."""
+    plain = tuning.plain_trials("glyphs", "softmax")
+    for place, one in enumerate(plain.values()):
+        finish(one, tmp_path, held_out=[0.5, 0.5, 0.6, 0.9, 0.5, 0.5][place])
+    assert tuning.picked_rates("glyphs", "softmax", tmp_path) == list(plain)[3]
+    first = tuning.first_memvir_trials("glyphs", "softmax", tmp_path)
+    assert {rates for rates, _ in first} == {list(plain)[2]}
+    for place, one in enumerate(first.values()):
+        assert one.baseline == "glyphs/softmax+lr_0.002_0.1"
+        finish(one, tmp_path, held_out=[0.5, 0.7, 0.6][place])
+    more = tuning.more_memvir_trials("glyphs", "softmax", tmp_path)
+    assert list(more) == [
+        (settings.Rates(2e-3, 1e-2), settings.Memory(5, 100)),
+        (settings.Rates(4e-3, 1e-1), settings.Memory(5, 100)),
+        (settings.Rates(2e-3, 1e-1), settings.Memory(1, 400)),
+    ]
+    for place, one in enumerate(more.values()):
+        finish(one, tmp_path, held_out=[0.5, 0.8, 0.7][place])
+    picked = tuning.picked_memvir("glyphs", "softmax", tmp_path)
+    assert picked == (settings.Rates(4e-3, 1e-1), settings.Memory(5, 100))
 
 
 def test_nothing_is_picked_before_all_trials_are_finished(tmp_path):
-    *first, last = tuning.tuning_rates("glyphs", "softmax").values()
-    for job in first:
-        finish(job, tmp_path)
+    *first, last = tuning.plain_trials("glyphs", "softmax").values()
+    for one in first:
+        finish(one, tmp_path)
     with pytest.raises(FileNotFoundError, match="not finished; tune first"):
         tuning.picked_rates("glyphs", "softmax", tmp_path)
     finish(last, tmp_path, finished=False)
@@ -178,15 +208,15 @@ def trained(monkeypatch):
         "second": lambda results: iter([job(2)]),
     }
 
-    def train(job, results, threads):
+    def train(self, job):
         started.append(job.name[-1])
         if job.name[-1] in failing:
             return 1, 60.0
-        finish(job, results)
+        finish(job, self.results)
         return 0, 60.0
 
     monkeypatch.setattr(runner, "STAGES", made)
-    monkeypatch.setattr(runner, "_train", train)
+    monkeypatch.setattr(runner.Runner, "_train", train)
     return started, failing
 
 
@@ -201,16 +231,27 @@ def test_all_stages_are_run_and_finished_runs_are_not_run_again(tmp_path, traine
     assert sorted(row["experiment"][-1] for row in rows) == ["0", "1", "2"]
 
 
-def test_a_failure_is_told_and_the_next_stage_waits(tmp_path, trained, capsys):
+def test_a_failure_is_told_and_tried_again_the_next_time(tmp_path, trained, capsys):
     started, failing = trained
     failing.add("0")
     assert run(tmp_path, 1, stages=["first", "second"]) == [job(0)]
-    assert started == ["0", "1"]
+    assert started == ["0", "1", "2"]
     shown = capsys.readouterr().out
     assert "arm0.seed0.log" in shown and "first: 1 of 2 runs are left" in shown
     failing.clear()
     assert run(tmp_path, 1, stages=["first", "second"]) == []
-    assert started == ["0", "1", "0", "2"]
+    assert started == ["0", "1", "2", "0"]
+
+
+def test_a_stage_whose_settings_are_not_picked_is_left_out(
+    tmp_path, trained, capsys, monkeypatch
+):
+    def unknown(results):
+        raise FileNotFoundError("tune first")
+
+    monkeypatch.setitem(runner.STAGES, "first", unknown)
+    assert run(tmp_path, 1, stages=["first", "second"]) == []
+    assert trained[0] == ["2"] and "first: tune first" in capsys.readouterr().out
 
 
 def test_no_run_is_started_when_the_budget_is_spent(tmp_path, trained, capsys):
@@ -226,19 +267,45 @@ def test_no_run_is_started_when_the_budget_is_spent(tmp_path, trained, capsys):
 
 def test_a_run_is_a_process_whose_output_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(Job, "arguments", lambda self, results: ["list", "sampler"])
-    status, cpu_seconds = runner._train(job(0), tmp_path, 1)
+    status, cpu_seconds = runner.Runner(tmp_path, 1, 1.0)._train(job(0))
     assert status == 0 and 0 < cpu_seconds < 600
     log = tmp_path / "main" / "glyphs" / "arm0.seed0.log"
     assert "MPerClassSampler" in log.read_text()
 
 
+def test_a_stopped_study_leaves_no_process_behind(tmp_path):
+    """SIGTERM reaches the runs, and nothing else is started."""
+    script = f"""
+import sys
+from pathlib import Path
+from benchmarks.study import Job, run, runner
+jobs = [Job("main", "glyphs/arm" + str(n), "glyphs/softmax", (), 0) for n in (1, 2)]
+runner.STAGES = {{"one": lambda results: jobs}}
+runner.sys.executable = {str(tmp_path / "slow")!r}
+run(Path({str(tmp_path)!r}), 1, stages=["one"])
+"""
+    slow = tmp_path / "slow"
+    slow.write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/started\nexec sleep 600\n")
+    slow.chmod(0o755)
+    study = subprocess.Popen([sys.executable, "-c", script], cwd=jobs.ROOT)
+    started = tmp_path / "started"
+    while not (started.exists() and started.read_text().endswith("\n")):
+        assert study.poll() is None
+        time.sleep(0.05)
+    study.terminate()
+    assert study.wait(60) != 0
+    (pid,) = started.read_text().split()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+
+
 def test_overview_shows_what_waits_for_tuning(tmp_path, monkeypatch, capsys):
-    for one in tuning.tuning_rates("emoji", "proxy_nca").values():
+    for one in tuning.plain_trials("emoji", "proxy_nca").values():
         finish(one, tmp_path)
-    table = overview(tmp_path, ["emoji-tune-rates", "emoji-main"])
+    table = overview(tmp_path, ["emoji-tune-plain", "emoji-main"])
     cells = [list(column.cells) for column in table.columns]
-    assert cells[1] == ["2", "-", "0.0"]
-    assert cells[2] == ["4", "settings are not picked yet", f"{runner.CORE_HOURS:g}"]
+    assert cells[1] == ["3", "-", "0.0"]
+    assert cells[2] == ["6", "settings are not picked yet", f"{runner.CORE_HOURS:g}"]
 
 
 def test_the_command_knows_its_stages(tmp_path):
@@ -246,7 +313,7 @@ def test_the_command_knows_its_stages(tmp_path):
     assert result.exit_code == 2 and "'cars-main'; expected one of" in result.output
     arguments = ["study", "--dry-run", "--output", str(tmp_path)]
     result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0 and "glyphs-tune-rates" in result.output
+    assert result.exit_code == 0 and "glyphs-tune-plain" in result.output
 
 
 # Its page

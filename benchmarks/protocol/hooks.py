@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from pml_memvir.hook_container import SafeHookContainer as _SafeHookContainer
 
@@ -75,32 +78,39 @@ class SafeHookContainer(_SafeHookContainer):
         return hook
 
     def evaluate(self, trainer: Any, tester: Any, splits: Splits) -> dict[str, Any]:
-        """Evaluate and record; the entry for the history."""
-        found = tester.test(
-            splits.evaluation,
-            trainer.epoch,
-            trainer.models["trunk"],
-            trainer.models["embedder"],
-            splits.to_evaluate_copy(),
-        )
+        """Evaluate and record; the entry for the history.
+
+        Of models that have become NaN or infinite all accuracies are 0: nearest
+        neighbours cannot be told, and a training that diverges is a result, too.
+        """
+        metrics = tester.accuracy_calculator.get_curr_metrics()
+        if _are_finite(trainer.models.values()):
+            found = tester.test(
+                splits.evaluation,
+                trainer.epoch,
+                trainer.models["trunk"],
+                trainer.models["embedder"],
+                splits.to_evaluate_copy(),
+            )
+            accuracies = {
+                split: {m: float(of[tester.accuracies_keyname(m)]) for m in metrics}
+                for split, of in found.items()
+            }
+        else:
+            queries = [query for query, _ in splits.to_evaluate]
+            accuracies = {query: dict.fromkeys(metrics, 0.0) for query in queries}
         self.record_keeper.save_records()
         if self.record_keeper.tensorboard_writer is not None:
             self.record_keeper.tensorboard_writer.flush()
         losses, self._losses = [float(loss) for loss in self._losses], []
-        accuracies = {
-            split: {
-                metric: float(values[tester.accuracies_keyname(metric)])
-                for metric in tester.accuracy_calculator.get_curr_metrics()
-            }
-            for split, values in found.items()
-        }
+        loss = sum(losses) / len(losses) if losses else math.nan
         chosen = accuracies[splits.validation or splits.test][self.primary_metric]
         if trainer.epoch > 0:
             trainer.step_lr_plateau_schedulers(chosen)
         return {
             "epoch": trainer.epoch,
             "step": trainer.epoch * (trainer.iterations_per_epoch or 0),
-            "loss": sum(losses) / len(losses) if losses else None,
+            "loss": loss if math.isfinite(loss) else None,
             "splits": accuracies,
             "memvir": self._watched.means(),
         }
@@ -118,6 +128,14 @@ class SafeHookContainer(_SafeHookContainer):
         if finished:
             history.finished = True
             history.save(folder)
+
+
+def _are_finite(models: Iterable[torch.nn.Module]) -> bool:
+    return all(
+        bool(torch.isfinite(tensor).all())
+        for model in models
+        for tensor in model.state_dict().values()
+    )
 
 
 def _start_pass(trainer: Any) -> None:

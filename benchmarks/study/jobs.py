@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..protocol.history import History
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class Job:
     baseline: str | None = None
 
     def arguments(self, results: Path) -> list[str]:
-        """Of `python -m benchmarks`."""
+        """Of `python -m benchmarks`, run at the root of the checkout."""
         dataset = self.preset.partition("/")[0]
         return [
             "run",
             self.preset,
-            f"--with={HERE / dataset}.yaml",
-            f"--output={results / self.folder}",
+            f"--with={in_checkout(HERE / f'{dataset}.yaml')}",
+            f"--output={in_checkout(results / self.folder)}",
             f"experiment_name={self.name}",
             f"baseline={self.baseline or 'null'}",
             f"seeds=[{self.seed}]",
@@ -50,3 +51,8 @@ class Job:
     def finished(self, results: Path) -> bool:
         history = History.load(self.trial(results))
         return history is not None and history.finished
+
+
+def in_checkout(path: Path) -> Path:
+    """Relative to the checkout, as records are to say nothing of where that is."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path

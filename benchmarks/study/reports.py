@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..report import ReportError, run
 from ..report.files import write_text
+from .stages import FACTOR_EPOCHS
 
 MARKED = re.compile(
     r"(?P<begin><!-- table: (?P<report>\S+) / (?P<heading>.+) -->)\n"
@@ -47,6 +48,7 @@ REPORTS = {
             "main/emoji/norm_softmax_memvir",
         ),
         ("last", "best_on_validation"),
+        until=FACTOR_EPOCHS,
     ),
 }
 

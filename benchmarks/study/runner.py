@@ -4,26 +4,99 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from .jobs import Job
+from .jobs import ROOT, Job
 from .stages import STAGES
 
 SPENT = "spent.csv"
 COLUMNS = ("time", "folder", "experiment", "seed", "seconds", "cpu_seconds")
-CORE_HOURS = 22.0
-ROOT = Path(__file__).resolve().parents[2]
+CORE_HOURS = 26.0
+
+
+class Runner:
+    """Runs processes, several at a time, and stops them if it is stopped."""
+
+    def __init__(self, results: Path, processes: int, core_hours: float) -> None:
+        self.results = results
+        self.processes = processes
+        self.core_hours = core_hours
+        self.threads = max(1, (os.cpu_count() or 1) // processes)
+        self.failed: list[Job] = []
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopping = False
+
+    def run(self, jobs: Iterable[Job], report: Callable[[Job, str], None]) -> None:
+        """Run those that are not finished, as long as the budget lasts.
+
+        Args:
+            report: gets each job when it is done with, and what went wrong or "".
+        """
+
+        def work(job: Job) -> None:
+            if not self._stopping:
+                report(job, self._work(job))
+
+        with ThreadPoolExecutor(self.processes) as pool:
+            try:
+                list(pool.map(work, jobs))
+            except BaseException:  # Ctrl-C and the like: leave no process behind
+                self.stop()
+                raise
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopping = True
+            for process in self._running:
+                process.terminate()
+
+    def _work(self, job: Job) -> str:
+        with self._lock:
+            in_budget = spent(self.results) < self.core_hours
+        if job.finished(self.results) or not in_budget:
+            return ""
+        started = time.monotonic()
+        status, cpu_seconds = self._train(job)
+        with self._lock:
+            _note(job, self.results, time.monotonic() - started, cpu_seconds)
+        if status == 0:
+            return ""
+        self.failed.append(job)
+        return f"failed: see {_log(job, self.results)}"
+
+    def _train(self, job: Job) -> tuple[int, float]:
+        """Exit status, and seconds of processor time."""
+        log = _log(job, self.results)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks", *job.arguments(self.results)],
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": str(self.threads)},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+            with self._lock:
+                self._running.add(process)
+            _, status, usage = os.wait4(process.pid, 0)
+            with self._lock:
+                self._running.discard(process)
+                process.returncode = os.waitstatus_to_exitcode(status)  # waited for
+        return process.returncode, usage.ru_utime + usage.ru_stime
 
 
 def run(
@@ -36,47 +109,55 @@ def run(
     """Run what is left of the stages, in order, as long as the budget lasts.
 
     Finished runs are skipped, and interrupted ones resumed. What each took is added to
-    `results / "spent.csv"`, and its output kept beside its folder.
+    `results / "spent.csv"`, and its output kept beside its folder. Stages whose
+    settings cannot be picked yet are left out.
 
     Args:
         processes: runs side by side; they share the CPU's cores evenly.
         core_hours: start no run when so much is spent, by spent.csv.
 
     Returns:
-        runs that failed. No stage is begun after one that has failures.
+        runs that failed.
     """
     console = console or Console()
     results = results.resolve()
     results.mkdir(parents=True, exist_ok=True)
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    lock = threading.Lock()
-    failed: list[Job] = []
-    with Progress(console=console) as progress:
-
-        def work(job: Job) -> None:
-            if not job.finished(results) and spent(results) < core_hours:
-                started = time.monotonic()
-                status, cpu_seconds = _train(job, results, threads)
-                if status != 0:
-                    failed.append(job)
-                    console.print(f"failed: see {_log(job, results)}", soft_wrap=True)
-                with lock:
-                    _note(job, results, time.monotonic() - started, cpu_seconds)
-            progress.advance(task)
-
+    runner = Runner(results, processes, core_hours)
+    with Progress(console=console) as progress, _terminated_as_by_ctrl_c():
         for stage in stages:
-            jobs = list(STAGES[stage](results))
+            try:
+                jobs = list(STAGES[stage](results))
+            except FileNotFoundError as error:
+                console.print(f"{stage}: {error}", soft_wrap=True)
+                continue
             task = progress.add_task(stage, total=len(jobs))
-            with ThreadPoolExecutor(processes) as pool:
-                list(pool.map(work, jobs))
+
+            def report(job: Job, problem: str, task: TaskID = task) -> None:
+                if problem:
+                    console.print(problem, soft_wrap=True)
+                progress.advance(task)
+
+            runner.run(jobs, report)
             left = sum(not job.finished(results) for job in jobs)
             if left:
                 console.print(
                     f"{stage}: {left} of {len(jobs)} runs are left; "
                     f"{spent(results):.1f} of {core_hours:g} core-hours spent"
                 )
-                break
-    return failed
+    return runner.failed
+
+
+@contextmanager
+def _terminated_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, where this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def overview(results: Path, stages: Iterable[str] = STAGES) -> Table:
@@ -102,23 +183,6 @@ def spent(results: Path) -> float:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return sum(float(row["cpu_seconds"]) for row in rows) / 3600
-
-
-def _train(job: Job, results: Path, threads: int) -> tuple[int, float]:
-    """Exit status, and seconds of processor time."""
-    log = _log(job, results)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks", *job.arguments(results)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)  # it is waited for
-    return process.returncode, usage.ru_utime + usage.ru_stime
 
 
 def _log(job: Job, results: Path) -> Path:

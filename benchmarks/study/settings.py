@@ -48,14 +48,43 @@ class Memory:
         )
 
 
-# The settings that each arm is tuned over.
-RATES = {
-    "glyphs": (Rates(2e-3, 1e-2), Rates(1e-3, 1e-2), Rates(2e-3, 1e-1)),
-    "emoji": (Rates(3e-4, 1e-2), Rates(3e-4, 1e-1)),
+@dataclass(frozen=True)
+class Grid:
+    """What both arms of a data set are tuned over, in as many trials each.
+
+    The plain arm tries all of `rates` and `more_rates`. MemVir tries `memories`, at the
+    best of `rates`; then with the best of these the class weights' other rate of
+    `class_weights`, and `more_network` and `more_memory`, one at a time.
+
+    Attributes:
+        epochs: of a trial.
+    """
+
+    epochs: int
+    rates: tuple[Rates, ...]
+    more_rates: tuple[Rates, ...]
+    memories: tuple[Memory, ...]
+    class_weights: tuple[float, float]
+    more_network: float | None = None
+    more_memory: Memory | None = None
+
+
+GRIDS = {
+    "glyphs": Grid(
+        epochs=8,
+        rates=(Rates(2e-3, 1e-2), Rates(1e-3, 1e-2), Rates(2e-3, 1e-1)),
+        more_rates=(Rates(2e-3, 1.0), Rates(4e-3, 1e-2), Rates(4e-3, 1e-1)),
+        memories=(Memory(5, 20), Memory(5, 100), Memory(1, 100)),
+        class_weights=(1e-2, 1e-1),
+        more_network=4e-3,
+        more_memory=Memory(1, 400),
+    ),
+    "emoji": Grid(
+        epochs=3,
+        rates=(Rates(3e-4, 1e-2), Rates(3e-4, 1e-1)),
+        more_rates=(Rates(1e-3, 1e-2),),
+        memories=(Memory(5, 20), Memory(5, 100)),
+        class_weights=(1e-2, 1e-1),
+    ),
 }
-MEMORIES = {
-    "glyphs": (Memory(5, 20), Memory(5, 100), Memory(1, 100)),
-    "emoji": (Memory(5, 20), Memory(5, 100)),
-}
-TUNING_EPOCHS = {"glyphs": 8, "emoji": 3}
 REFERENCE = Memory(5, 100)  # what one factor at a time is changed of

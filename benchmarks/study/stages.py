@@ -7,10 +7,17 @@ from pathlib import Path
 
 from .jobs import Job
 from .settings import OPTIMIZED, REFERENCE, Memory, Rates
-from .tuning import picked_memory, picked_rates, tuning_memory, tuning_rates
+from .tuning import (
+    first_memvir_trials,
+    more_memvir_trials,
+    picked_memvir,
+    picked_rates,
+    plain_trials,
+)
 
 SEEDS = (0, 1, 2, 3, 4)
 FACTOR_SEEDS = (0, 1, 2)
+FACTOR_EPOCHS = 10
 LOSSES = (
     "softmax",
     "norm_softmax",
@@ -22,43 +29,47 @@ LOSSES = (
 EMOJI_LOSSES = ("norm_softmax", "proxy_nca")
 
 
-def tune_rates(dataset: str, losses: tuple[str, ...]) -> Iterator[Job]:
+def tune_plain(dataset: str, losses: tuple[str, ...]) -> Iterator[Job]:
     for loss in losses:
-        yield from tuning_rates(dataset, loss).values()
+        yield from plain_trials(dataset, loss).values()
 
 
-def tune_memory(dataset: str, losses: tuple[str, ...], results: Path) -> Iterator[Job]:
+def tune_memvir(dataset: str, losses: tuple[str, ...], results: Path) -> Iterator[Job]:
     for loss in losses:
-        yield from tuning_memory(dataset, loss, results).values()
+        yield from first_memvir_trials(dataset, loss, results).values()
+
+
+def tune_more(dataset: str, losses: tuple[str, ...], results: Path) -> Iterator[Job]:
+    for loss in losses:
+        yield from more_memvir_trials(dataset, loss, results).values()
 
 
 def compare(dataset: str, losses: tuple[str, ...], results: Path) -> Iterator[Job]:
-    """Both arms at the settings picked; seed by seed, so that pairs are complete."""
+    """Each arm at its own setting; seed by seed, so that pairs are complete."""
     for seed in SEEDS:
         for loss in losses:
             rates = picked_rates(dataset, loss, results)
-            memory = picked_memory(dataset, loss, results)
-            yield from pair("main", f"{dataset}/{loss}", rates, memory, seed)
+            memvir = picked_memvir(dataset, loss, results)
+            yield from pair("main", f"{dataset}/{loss}", rates, memvir, seed)
 
 
 def pair(
     folder: str,
     name: str,
     rates: Rates,
-    memory: Memory,
+    memvir: tuple[Rates, Memory],
     seed: int,
     change: str = "",
     others: tuple[str, ...] = (),
 ) -> Iterator[Job]:
-    """The plain loss and MemVir, alike but for that."""
-    settings = (*rates.overrides, *others)
-    plain = f"{name}{change}"
-    yield Job(folder, plain, name, settings, seed)
+    """The plain loss at its rates, and with MemVir at that arm's."""
+    plain, (memvir_rates, memory) = f"{name}{change}", memvir
+    yield Job(folder, plain, name, (*rates.overrides, *others), seed)
     yield Job(
         folder,
         f"{name}_memvir{change}",
         f"{name}_memvir",
-        (*settings, *memory.overrides),
+        (*memvir_rates.overrides, *others, *memory.overrides),
         seed,
         plain,
     )
@@ -70,23 +81,27 @@ def glyphs_factors(results: Path) -> Iterator[Job]:
     base = picked_rates("glyphs", "norm_softmax", results)
     spans = [Memory(5, step_gap) for step_gap in (2, 20, 500)]
     at_one_span = [Memory(1, 504), Memory(20, 24), Memory(45, 10)]
-    eps = tuple(f"optimizers.{key}_optimizer.Adam.eps=0.01" for key in OPTIMIZED)
+    changes: list[tuple[str, Rates, tuple[str, ...]]] = [
+        ("+class_lr_x0.1", Rates(base.network, base.class_weights * 0.1), ()),
+        ("+class_lr_x10", Rates(base.network, base.class_weights * 10), ()),
+        (
+            "+eps_0.01",
+            base,
+            tuple(f"optimizers.{key}_optimizer.Adam.eps=0.01" for key in OPTIMIZED),
+        ),
+        ("+100_classes", base, ("dataset.Glyphs.num_train_classes=100",)),
+        ("+300_classes", base, ("dataset.Glyphs.num_train_classes=300",)),
+    ]
+    length = f"num_epochs_train={FACTOR_EPOCHS}"
     for seed in FACTOR_SEEDS:
         for memory in (REFERENCE, *spans, *at_one_span):
-            settings = (*base.overrides, *memory.overrides)
+            settings = (*base.overrides, *memory.overrides, length)
             arm = f"{name}_{memory.name}"
             yield Job("factors", arm, f"{name}_memvir", settings, seed, name)
-        for factor in (0.1, 10):
-            rates = Rates(base.network, base.class_weights * factor)
-            yield from pair(
-                "factors", name, rates, REFERENCE, seed, f"+class_lr_x{factor:g}"
-            )
-        yield from pair("factors", name, base, REFERENCE, seed, "+eps_0.01", eps)
-        for count in (100, 300):
-            classes = (f"dataset.Glyphs.num_train_classes={count}",)
-            yield from pair(
-                "factors", name, base, REFERENCE, seed, f"+{count}_classes", classes
-            )
+        for change, rates, others in changes:
+            memvir = rates, REFERENCE
+            more = (*others, length)
+            yield from pair("factors", name, rates, memvir, seed, change, more)
 
 
 def emoji_factors(results: Path) -> Iterator[Job]:
@@ -95,21 +110,22 @@ def emoji_factors(results: Path) -> Iterator[Job]:
         "models.trunk.efficientnet_lite0.weights=null",
         "trainer.MetricLossOnly.freeze_trunk_batchnorm=false",
     )
+    name = "emoji/norm_softmax"
     rates = picked_rates("emoji", "norm_softmax", results)
-    memory = picked_memory("emoji", "norm_softmax", results)
+    memvir = picked_memvir("emoji", "norm_softmax", results)
     for seed in FACTOR_SEEDS:
-        yield from pair(
-            "factors", "emoji/norm_softmax", rates, memory, seed, "+random", random
-        )
+        yield from pair("factors", name, rates, memvir, seed, "+random", random)
 
 
 STAGES: dict[str, Callable[[Path], Iterator[Job]]] = {
-    "glyphs-tune-rates": lambda results: tune_rates("glyphs", LOSSES),
-    "glyphs-tune-memory": lambda results: tune_memory("glyphs", LOSSES, results),
+    "glyphs-tune-plain": lambda results: tune_plain("glyphs", LOSSES),
+    "glyphs-tune-memvir": lambda results: tune_memvir("glyphs", LOSSES, results),
+    "glyphs-tune-more": lambda results: tune_more("glyphs", LOSSES, results),
     "glyphs-main": lambda results: compare("glyphs", LOSSES, results),
     "glyphs-factors": glyphs_factors,
-    "emoji-tune-rates": lambda results: tune_rates("emoji", EMOJI_LOSSES),
-    "emoji-tune-memory": lambda results: tune_memory("emoji", EMOJI_LOSSES, results),
+    "emoji-tune-plain": lambda results: tune_plain("emoji", EMOJI_LOSSES),
+    "emoji-tune-memvir": lambda results: tune_memvir("emoji", EMOJI_LOSSES, results),
+    "emoji-tune-more": lambda results: tune_more("emoji", EMOJI_LOSSES, results),
     "emoji-main": lambda results: compare("emoji", EMOJI_LOSSES, results),
     "emoji-factors": emoji_factors,
 }
