@@ -8,11 +8,20 @@ from collections.abc import Iterator
 from typing import Any
 
 MODULES = ("pml_memvir", "pml_memvir.losses", "pml_memvir.hook_container")
+# What the documentation names besides: an error, and what a method returns.
+OTHERS = (
+    ("pml_memvir.checkpoints", "CheckpointError"),
+    ("pml_memvir.snapshots", "Snapshots"),
+)
 
 
 def api() -> str:
     """A line a name; what a class inherits from PML or PyTorch is left out."""
-    return "\n".join(line for name in MODULES for line in _of_module(name)) + "\n"
+    lines = [line for name in MODULES for line in _of_module(name)]
+    for module, name in OTHERS:
+        cls = getattr(importlib.import_module(module), name)
+        lines += _of_class(cls, f"{module}.{name}")
+    return "\n".join(lines) + "\n"
 
 
 def _of_module(name: str) -> Iterator[str]:
@@ -22,13 +31,15 @@ def _of_module(name: str) -> Iterator[str]:
         if inspect.ismodule(thing):
             yield f"{name}.{public} (module)"
         elif inspect.isclass(thing):
-            yield f"class {name}.{public}{inspect.signature(thing)}"
             yield from _of_class(thing, f"{name}.{public}")
         else:
             yield f"{name}.{public}{inspect.signature(thing)}"
 
 
 def _of_class(cls: type, name: str) -> Iterator[str]:
+    own = next(b for b in cls.__mro__ if "__init__" in vars(b)).__module__
+    arguments = inspect.signature(cls) if own.startswith("pml_memvir") else ""
+    yield f"class {name}{arguments}"
     for public in sorted(n for n in dir(cls) if not n.startswith("_")):
         owner = next(base for base in cls.__mro__ if public in vars(base))
         if not owner.__module__.startswith("pml_memvir"):

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -208,27 +207,3 @@ def test_fsdp2_is_refused(process_group):
     x, y = ragged(0, 1)[0]
     with pytest.raises(RuntimeError, match="within FullyShardedDataParallel: leave"):
         sharded[0](x.float(), y)
-
-
-def test_the_example_resumes(tmp_path):
-    """Five epochs at once, and three and then two, print the same losses."""
-
-    def run(folder, epochs):
-        script = Path(__file__).parent.parent / "examples" / "distributed.py"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc_per_node=2", str(script), "--folder", str(folder)]
-        done = subprocess.run(
-            [*command, "--epochs", str(epochs)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout.splitlines()
-
-    expected = run(tmp_path / "a", 5)
-    assert len(expected) == 5 and "100 virtual classes" in expected[-1]
-    assert run(tmp_path / "b", 3) + run(tmp_path / "b", 5) == expected
-    files = sorted(path.name for path in (tmp_path / "b").iterdir())
-    assert files == ["epoch4_rank0.pth", "epoch4_rank1.pth"]

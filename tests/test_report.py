@@ -12,7 +12,12 @@ from rich.console import Console
 
 pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
 
-from benchmarks.report import ReportError, parse_baselines, run  # noqa: E402
+from benchmarks.report import (  # noqa: E402
+    ReportError,
+    differences_figure,
+    parse_baselines,
+    run,
+)
 from benchmarks.report.arms import pair_up  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
 from benchmarks.report.experiments import load  # noqa: E402
@@ -618,3 +623,43 @@ def test_nothing_is_drawn_where_nothing_is_compared(tmp_path):
     experiment(tmp_path / "a", "glyphs/softmax", of_values(0.5))
     _, _, files = report(tmp_path / "a", tmp_path)
     assert "differences.png" not in files
+
+
+def test_until_must_be_an_evaluation(tmp_path):
+    experiment(tmp_path / "a", "glyphs/softmax", [history(0, POINTS)])
+    with pytest.raises(ReportError, match="no evaluation at epoch 7; there are 5, 10"):
+        load([tmp_path / "a"], until=7)
+
+
+def test_curves_are_of_what_is_shown(tmp_path):
+    """Not of the test split, where nothing else is."""
+    experiment(tmp_path / "a", "glyphs/softmax", [history(0, POINTS)])
+    for selections, split in ((["held_out"], 2), ([], 1)):
+        (panels,) = build(load([tmp_path / "a"]), selections, ["MAP@R"]).panels
+        (curve,) = panels.curves[MAP]
+        assert curve.mean.y == tuple(POINTS[e][split] for e in (5, 10, 15, 20))
+        assert panels.about.startswith("Of held-out classes") is bool(selections)
+
+
+def test_a_selection_has_one_color_in_all_data_sets(tmp_path):
+    """Also where one of them has no validation split, and so fewer selections."""
+    with_split = [history(seed, {1: (0.5 + seed / 9, 0.2, 0.3)}) for seed in (0, 1)]
+    root = pair(tmp_path / "a", with_split, with_split)
+    pair(root, of_values(0.5, 0.6), of_values(0.7, 0.7), dataset="sop")
+    report_ = build(load([root]), metrics=["Recall@1"])
+    figure = differences_figure.figure(report_.sections, report_.metrics)
+    by_label = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            by_label.setdefault(label, set()).add(handle[0].get_color())
+    assert set(by_label) == {"last", "best_on_validation", "best_on_test"}
+    assert all(len(colors) == 1 for colors in by_label.values())
+    assert len(set.union(*by_label.values())) == 3
+
+
+def test_figures_of_an_earlier_report_go(tmp_path):
+    root = pair(tmp_path / "a", of_values(0.5), of_values(0.6))
+    report(root, tmp_path)
+    (tmp_path / "written" / "notes.png").write_bytes(b"not ours")
+    _, _, files = report(root / "cars196" / "softmax", tmp_path)
+    assert "notes.png" in files and "differences.png" not in files

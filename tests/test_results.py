@@ -13,7 +13,7 @@ from benchmarks.report.experiments import experiment_folders  # noqa: E402
 from benchmarks.report.experiments import load as read  # noqa: E402
 from benchmarks.report.tables import as_markdown  # noqa: E402
 from benchmarks.study import REPORTS, STAGES  # noqa: E402
-from benchmarks.study.reports import METRICS, folders_there  # noqa: E402
+from benchmarks.study.reports import METRICS, folders_there, with_tables  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "study"
@@ -30,7 +30,7 @@ def planned():
         except FileNotFoundError:
             continue
         for job in jobs:
-            found.setdefault(RESULTS / job.folder / job.name, job)
+            found.setdefault(RESULTS / job.folder / job.name, []).append(job)
     return found
 
 
@@ -40,7 +40,9 @@ def test_every_experiment_is_one_of_the_protocol():
     there = list(experiment_folders(RESULTS))
     assert there and set(there) <= set(jobs)
     for folder in there:
-        _, preset, *rest = jobs[folder].arguments(RESULTS)
+        seeds = {job.trial(RESULTS).parent for job in jobs[folder]}
+        assert set(folder.glob("seed*")) <= seeds, folder
+        _, preset, *rest = jobs[folder][0].arguments(RESULTS)
         files = [a.removeprefix("--with=") for a in rest if a.startswith("--with=")]
         wanted = load(preset, files, [a for a in rest if not a.startswith("--")])
         changed = differences(load_saved(folder / "config.yaml"), wanted)
@@ -60,21 +62,18 @@ def test_tables_are_those_of_the_committed_results(name):
     assert tables == as_markdown(report).rstrip()
 
 
-def test_the_page_has_no_number_that_is_in_no_report():
-    """A line of a table of the page is, but for spaces, one of a report's."""
-    known = {
-        re.sub(r"\s+", " ", line)
-        for path in PAGES.glob("*/report.md")
-        for line in path.read_text().splitlines()
-    }
-    rows = [
-        re.sub(r"\s+", " ", line)
-        for line in PAGE.read_text().splitlines()
-        if re.match(r"\|.*\d\.\d\d", line)
-    ]
-    assert rows and not [row for row in rows if row not in known]
+def test_tables_of_the_page_are_those_of_the_reports():
+    page = PAGE.read_text()
+    assert "<!-- table: " in page and with_tables(page, PAGES) == page
+
+
+def test_every_table_of_the_page_is_of_a_report():
+    """None is written by hand: all lie between their marks."""
+    page = PAGE.read_text()
+    marked = re.sub(r"<!-- table: .*?<!-- end -->", "", page, flags=re.DOTALL)
+    assert not re.search(r"\d\.\d\d", marked)
 
 
 def test_the_page_shows_figures_that_are_there():
     figures = re.findall(r"!\[[^\]]*\]\((\S+)\)", PAGE.read_text())
-    assert figures and all((PAGE.parent / path).exists() for path in figures)
+    assert all((PAGE.parent / path).exists() for path in figures)

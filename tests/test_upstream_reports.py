@@ -38,6 +38,9 @@ def execute(script: Path, package: str, site: Path | None, output: Path) -> None
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     if site is not None:
+        # The server that forks may have imported the package for another test.
+        for name in [n for n in sys.modules if n.partition(".")[0] == package]:
+            del sys.modules[name]
         sys.path.insert(0, str(site))
         assert str(site) in str(importlib.import_module(package).__file__)
     runpy.run_path(str(script), run_name="__main__")

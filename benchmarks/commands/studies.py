@@ -38,6 +38,7 @@ from . import options
     type=options.FOLDER,
     help="Write tables and figures of what there is into this folder; run nothing.",
 )
+@options.plain_errors
 def study(
     output: Path,
     processes: int | None,
@@ -48,6 +49,7 @@ def study(
 ) -> None:
     """Run what is left of the study in benchmarks/results/study/PROTOCOL.md."""
     from .. import study as study_
+    from ..report import ReportError
 
     for stage in stages:
         if stage not in study_.STAGES:
@@ -56,7 +58,10 @@ def study(
     chosen = stages or tuple(study_.STAGES)
     console = Console()
     if report is not None:
-        study_.write_reports(output, report, console)
+        try:
+            study_.write_reports(output, report, console)
+        except ReportError as error:
+            raise click.ClickException(str(error)) from error
         return
     if dry_run:
         console.print(study_.overview(output, chosen))

@@ -52,7 +52,7 @@ def build(
         sections=sections,
         notes=protocol.notes(ordered, pairs, sections),
         records=_records(ordered, sections, chosen),
-        panels=panels(ordered, pairs, chosen),
+        panels=panels(ordered, pairs, chosen, list(selections) == ["held_out"]),
         insights=insights(ordered),
     )
 

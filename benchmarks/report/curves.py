@@ -1,4 +1,4 @@
-"""Learning curves on the test split, over epochs or optimiser steps."""
+"""Learning curves, of the test split or held-out classes, over epochs or steps."""
 
 from __future__ import annotations
 
@@ -17,15 +17,26 @@ LOGARITHMIC_FROM = 4
 
 
 def panels(
-    experiments: Sequence[Experiment], pairs: Pairs, metrics: Sequence[str]
+    experiments: Sequence[Experiment],
+    pairs: Pairs,
+    metrics: Sequence[str],
+    held_out: bool = False,
 ) -> tuple[Panels, ...]:
-    """Curves of all arms, by data set; an arm looks the same on all of them."""
+    """Curves of all arms, by data set; an arm looks the same on all of them.
+
+    Args:
+        held_out: of the held-out classes, in place of the test split.
+    """
     with_baseline = {arm.name for arm, _ in pairs}
     plain = {e.name: not e.memvir and e.name not in with_baseline for e in experiments}
     colors = _colors(experiments, plain)
     return tuple(
         _panels(
-            [e for e in experiments if e.dataset == dataset], plain, colors, metrics
+            [e for e in experiments if e.dataset == dataset],
+            plain,
+            colors,
+            metrics,
+            held_out,
         )
         for dataset in dict.fromkeys(e.dataset for e in experiments)
     )
@@ -36,18 +47,21 @@ def _panels(
     plain: Mapping[str, bool],
     colors: Mapping[str, int],
     metrics: Sequence[str],
+    held_out: bool,
 ) -> Panels:
     """Over epochs if all schedules are equally long, else over steps."""
     lengths = {arm.num_epochs for arm in arms if arm.num_epochs is not None}
     by_steps = len(lengths) > 1
     return Panels(
         arms[0].dataset,
-        about(arms),
+        f"Of held-out classes. {about(arms)}" if held_out else about(arms),
         "optimiser steps" if by_steps else "epochs",
         by_steps and max(lengths) >= LOGARITHMIC_FROM * max(1, min(lengths)),
         {
             metric: tuple(
-                _curve(arm, metric, by_steps, colors[arm.arm], plain[arm.name])
+                _curve(
+                    arm, metric, by_steps, colors[arm.arm], plain[arm.name], held_out
+                )
                 for arm in arms
             )
             for metric in metrics
@@ -69,9 +83,16 @@ def _colors(
 
 
 def _curve(
-    arm: Experiment, metric: str, by_steps: bool, color: int, plain: bool
+    arm: Experiment,
+    metric: str,
+    by_steps: bool,
+    color: int,
+    plain: bool,
+    held_out: bool,
 ) -> Curve:
-    lines = {n: _of_seed(seed, metric, by_steps) for n, seed in arm.seeds.items()}
+    lines = {
+        n: _of_seed(seed, metric, by_steps, held_out) for n, seed in arm.seeds.items()
+    }
     finished = [lines[n] for n in arm.complete_seeds if lines[n].x]
     return Curve(
         label=arm.arm,
@@ -84,14 +105,15 @@ def _curve(
     )
 
 
-def _of_seed(seed: Seed, metric: str, by_steps: bool) -> Line:
+def _of_seed(seed: Seed, metric: str, by_steps: bool, held_out: bool) -> Line:
     """The mean over folds, if there are any."""
     lines = []
     for trial in seed.trials:
+        split = (trial.validation or "") if held_out else trial.test
         points = {
-            (epoch.step if by_steps else epoch.epoch): epoch.splits[trial.test][metric]
+            (epoch.step if by_steps else epoch.epoch): epoch.splits[split][metric]
             for epoch in trial.trained
-            if metric in epoch.splits.get(trial.test, {})
+            if metric in epoch.splits.get(split, {})
         }
         lines.append(Line(tuple(points), tuple(points.values())))
     return _over(lines, statistics.fmean) or Line((), ())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -17,6 +18,12 @@ OFFSET = 0.22  # between the selections of an arm, whose own distance is 1
 
 
 def draw(sections: Sequence[Section], metrics: Sequence[str], path: Path) -> None:
+    """Write the figure."""
+    with replacing(path) as temporary:
+        figure(sections, metrics).savefig(temporary, dpi=150, format="png")
+
+
+def figure(sections: Sequence[Section], metrics: Sequence[str]) -> Figure:
     """A row of panels a data set, a panel a metric, a line an arm, a color a selection.
 
     Points are means over pairs of seeds, bars their 95% intervals (none of one pair).
@@ -24,25 +31,27 @@ def draw(sections: Sequence[Section], metrics: Sequence[str], path: Path) -> Non
     datasets = list(dict.fromkeys(section.dataset for section in sections))
     of_dataset = [[s for s in sections if s.dataset == name] for name in datasets]
     heights = [max(len(_compared(s)) for s in group) for group in of_dataset]
-    figure = Figure(
+    result = Figure(
         figsize=(
             3 + 3.2 * len(metrics),
             1.6 + 0.42 * sum(heights) + 0.7 * len(heights),
         ),
         layout="constrained",
     )
-    grid = figure.subplots(
+    grid = result.subplots(
         len(datasets),
         len(metrics),
         squeeze=False,
         sharey="row",
         height_ratios=[height + 1 for height in heights],
     )
+    selections = list(dict.fromkeys(section.selection for section in sections))
+    colors = {name: colormaps["tab10"](i) for i, name in enumerate(selections)}
     for row, group in zip(grid, of_dataset):
         for axes, metric in zip(row, metrics):
-            _draw_panel(axes, group, metric)
+            _draw_panel(axes, group, metric, colors)
         row[0].set_ylabel(group[0].dataset or "unnamed data set")
-    figure.suptitle(
+    result.suptitle(
         "Difference to the baseline, in points: mean over pairs of seeds, 95% interval",
         fontsize="medium",
     )
@@ -51,18 +60,18 @@ def draw(sections: Sequence[Section], metrics: Sequence[str], path: Path) -> Non
         for axes in grid.flat
         for handle, label in zip(*axes.get_legend_handles_labels())
     }
-    figure.legend(
+    result.legend(
         list(legend.values()),
         list(legend),
         loc="outside lower center",
         ncols=max(1, len(legend)),
     )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+    return result
 
 
-def _draw_panel(axes: Axes, sections: Sequence[Section], metric: str) -> None:
-    colors = colormaps["tab10"]
+def _draw_panel(
+    axes: Axes, sections: Sequence[Section], metric: str, colors: Mapping[str, Any]
+) -> None:
     axes.axvline(0, color="black", lw=0.8)
     labels: list[str] = []
     for number, section in enumerate(sections):
@@ -82,7 +91,7 @@ def _draw_panel(axes: Axes, sections: Sequence[Section], metric: str) -> None:
                 fmt="o",
                 ms=4,
                 capsize=2,
-                color=colors(number),
+                color=colors[section.selection],
                 label=section.selection,
             )
     axes.set_yticks(range(len(labels)), labels, fontsize="small")

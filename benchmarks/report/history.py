@@ -49,10 +49,19 @@ class Trial:
     epochs: tuple[Epoch, ...]
 
     def until(self, epoch: int) -> Trial:
-        """As if the schedule had ended with this epoch; itself if it was shorter."""
+        """As if the schedule had ended with this epoch; itself if it was shorter.
+
+        Raises:
+            ReportError: training had got there, and was not evaluated there.
+        """
         if epoch >= self.num_epochs:
             return self
         kept = tuple(one for one in self.epochs if one.epoch <= epoch)
+        if self.last_epoch > epoch and epoch not in [one.epoch for one in kept]:
+            raise ReportError(
+                f"{self.path} has no evaluation at epoch {epoch}; there are "
+                f"{', '.join(str(one.epoch) for one in self.trained)}"
+            )
         return replace(
             self,
             epochs=kept,

@@ -61,4 +61,4 @@ def draw(arms: Sequence[Insight], path: Path) -> None:
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(fontsize="x-small")
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+        figure.savefig(temporary, dpi=80, format="png")

@@ -51,6 +51,9 @@ def run(
     report = build(load(folders, until), selections, metrics, baselines)
     output = output or default_output(folders)
     output.mkdir(parents=True, exist_ok=True)
+    for path in output.iterdir():  # of a report of other experiments
+        if re.fullmatch(r"(curves(_.*)?|differences|memvir)\.png", path.name):
+            path.unlink()
     figures = _figures(report)
     for name, rows in figures.items():
         draw(rows, _caption(report, rows), output / name)
