@@ -19,7 +19,7 @@ help:
 	@echo "make docs         build the documentation into output/site"
 	@echo "make upstream     make the patch for pytorch-metric-learning, and check it"
 	@echo "make dist         build sdist and wheel, check them, install and import them"
-	@echo "make clean        remove .venv and .venv-oldest"
+	@echo "make clean        remove .venv, .venv-oldest, build and dist"
 
 demo: $(VENV)/.demo
 	$(bin)/python -m benchmarks demo
@@ -53,7 +53,7 @@ dist: $(VENV)/.dev
 	rm -rf build/clean
 
 clean:
-	rm -rf .venv .venv-oldest
+	rm -rf .venv .venv-oldest build dist
 
 # One stamp for each set of extras that is installed.
 $(VENV)/.demo: extra = bench

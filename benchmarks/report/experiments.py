@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .errors import ReportError
-from .history import Trial, read_json
+from .history import read_json
 from .names import split_arm, split_name
 from .seeds import Seed, read_seeds
+from .trial import Trial
 
 CONFIG = "config.yaml"
 # The presets' names of data sets.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from .arms import Pairs
 from .experiments import Experiment
-from .history import Trial
 from .published import published, sources
 from .selection import NEED_VALIDATION, SELECTIONS
 from .structure import Section
+from .trial import Trial
 
 PACKAGES = ("torch", "pytorch-metric-learning", "pml-memvir")
 

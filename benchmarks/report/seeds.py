@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ReportError
-from .history import Metrics, Trial, read_concatenated, read_trial
+from .history import read_concatenated, read_trial
+from .trial import Metrics, Trial
 
 
 @dataclass(frozen=True)

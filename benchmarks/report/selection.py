@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .history import Epoch, Trial
+from .trial import Epoch, Trial
 
 SELECTIONS = {
     "last": "the last epoch of the schedule (or of a training that stopped early)",
