@@ -61,9 +61,13 @@ def main() -> None:
     options = parse(__doc__, epochs=4, step_gap=100, folder=folder)
     options.folder.mkdir(parents=True, exist_ok=True)
     use_gpu = torch.cuda.device_count() >= int(os.environ["WORLD_SIZE"])
+    device = torch.device("cpu")
+    if use_gpu:
+        local_rank = os.environ.get("LOCAL_RANK", os.environ["RANK"])
+        device = torch.device("cuda", int(local_rank))
+        torch.cuda.set_device(device)  # before NCCL's first barrier, which uses it
     dist.init_process_group("nccl" if use_gpu else "gloo")
     rank, world_size = dist.get_rank(), dist.get_world_size()
-    device = torch.device("cuda", rank) if use_gpu else torch.device("cpu")
     torch.manual_seed(0)  # the same first weights everywhere
     if rank > 0:
         dist.barrier()  # rank 0 draws the letters, if they are not there

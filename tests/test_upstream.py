@@ -224,9 +224,8 @@ def test_documentation_of_a_checkout(sdist, tmp_path):
     section = page[page.index("## MemVir") : page.index("## NCALoss")]
     for name in inspect.signature(MemVir.__init__).parameters:
         assert name == "self" or f"* **{name}**: " in section, name
-    assert (
-        "* **loss**: A loss with" in section and "* **snapshot_every**: k;" in section
-    )
+    assert "* **loss**: A loss with" in section
+    assert "* **snapshot_every**: k;" in section
     assert "For epochs see `losses.memvir.warmup.epochs_to_steps`." in section
     assert PAGE.startswith(page[: page.index("## MemVir")].rstrip())
 

@@ -56,7 +56,7 @@ def build(source: Path) -> Build:
     refusal = m.refusal(PLUGIN)
     result.files[path] = host.distributed(_read(source, path), refusal)
     result.files[TEST] = test_file(_template("test_memvir.py"))
-    _add_documentation(result, source, least)
+    _add_documentation(result, source, result.files[f"{package}/memvir.py"], least)
     return result
 
 
@@ -87,10 +87,13 @@ def test_file(template: str) -> str:
     raise KitError(f"{code.name} does not import the naive MemVir of {ORACLE.name}")
 
 
-def _add_documentation(result: Build, source: Path, least: dict[str, str]) -> None:
+def _add_documentation(
+    result: Build, source: Path, module: str, least: dict[str, str]
+) -> None:
+    """`module` is PML's memvir.py: the section is made of its docstring."""
     template = _template("losses.md")
     losses = m.supported_losses(PLUGIN)
-    section = m.in_own_words(docs.section(template, PLUGIN, losses, least))
+    section = m.in_own_words(docs.section(template, module, losses, least))
     paper = re.search(r"\[([^]]+)\]\((\S+?)\)", section)
     assert paper is not None
     page, table = "docs/losses.md", "CONTENTS.md"

