@@ -197,3 +197,15 @@ def test_miners_in_eval_mode():
 def test_collect_stats_is_taken():
     assert not norm_softmax(num_steps=1, step_gap=0).collect_stats
     assert norm_softmax(num_steps=1, step_gap=0, collect_stats=True).collect_stats
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("algorithm", ["auto", "concatenation"])
+def test_no_random_number_is_drawn(case, algorithm):
+    """So both arms of a comparison see the same images, to the last step."""
+    batches = ragged(0, 4)
+    memvir = MemVir(case.loss(), num_steps=2, step_gap=0, algorithm=algorithm)
+    before = torch.get_rng_state()
+    train(memvir, batches)
+    assert memvir.num_virtual_steps == 2
+    assert torch.equal(torch.get_rng_state(), before)
