@@ -30,6 +30,7 @@ def run(
     metrics: Sequence[str] = (),
     baselines: Mapping[str, str] | None = None,
     until: int | None = None,
+    with_figures: bool = True,
 ) -> Report:
     """Report all experiments among or below `folders`.
 
@@ -43,6 +44,7 @@ def run(
         metrics: by name or label; default those of METRICS that were measured.
         baselines: by experiment name, in place of those in config.yaml.
         until: leave out what came after this epoch.
+        with_figures: draw any.
 
     Raises:
         ReportError: there is nothing to report, a file is damaged, or an option names
@@ -54,16 +56,7 @@ def run(
     for path in output.iterdir():  # of a report of other experiments
         if re.fullmatch(r"(curves(_.*)?|differences|memvir)\.png", path.name):
             path.unlink()
-    figures = _figures(report)
-    for name, rows in figures.items():
-        draw(rows, _caption(report, rows), output / name)
-    names = list(figures)
-    if any(r.baseline for section in report.sections for r in section.results):
-        draw_differences(report.sections, report.metrics, output / "differences.png")
-        names.insert(0, "differences.png")
-    if report.insights:
-        draw_insights(report.insights, output / "memvir.png")
-        names.append("memvir.png")
+    names = _draw_all(report, output) if with_figures else []
     write_text(output / "report.md", as_markdown(report, names))
     write_text(output / "report.csv", values_csv(report))
     write_text(output / "summary.csv", summary_csv(report))
@@ -97,6 +90,21 @@ def parse_baselines(options: Iterable[str]) -> dict[str, str]:
         if baselines.setdefault(arm, other) != other:
             raise ReportError(f"baseline: {arm} has two, {baselines[arm]} and {other}")
     return baselines
+
+
+def _draw_all(report: Report, output: Path) -> list[str]:
+    """The names of the figures, in the order of the report."""
+    names = []
+    if any(r.baseline for section in report.sections for r in section.results):
+        draw_differences(report.sections, report.metrics, output / "differences.png")
+        names.append("differences.png")
+    for name, rows in _figures(report).items():
+        draw(rows, _caption(report, rows), output / name)
+        names.append(name)
+    if report.insights:
+        draw_insights(report.insights, output / "memvir.png")
+        names.append("memvir.png")
+    return names
 
 
 def _figures(report: Report) -> dict[str, Sequence[Panels]]:

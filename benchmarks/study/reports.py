@@ -28,16 +28,18 @@ class Reported:
         folders: of the study's results; those that are not there yet are left out.
         selections: default, the usual ones.
         until: as if training had ended with this epoch.
+        with_figures: too many arms cannot be told apart in any.
     """
 
     folders: tuple[str, ...]
     selections: tuple[str, ...] = ()
     until: int | None = None
+    with_figures: bool = True
 
 
 REPORTS = {
     "main": Reported(("main",)),
-    "tuning": Reported(("tuning",), ("held_out",)),
+    "tuning": Reported(("tuning",), ("held_out",), with_figures=False),
     "glyphs-5000-steps": Reported(("main/glyphs",), ("best_on_validation",), 5),
     "glyphs-10000-steps": Reported(("main/glyphs",), ("best_on_validation",), 10),
     "factors": Reported(
@@ -77,6 +79,7 @@ def write_reports(results: Path, output: Path, console: Console) -> None:
             reported.selections,
             METRICS,
             until=reported.until,
+            with_figures=reported.with_figures,
         )
         console.print(f"{name}: {output / name}", soft_wrap=True)
     page = output.with_suffix(".md")
