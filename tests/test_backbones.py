@@ -404,6 +404,14 @@ def test_lite0_is_the_packages(lite0, side):
         torch.testing.assert_close(copy.deepcopy(lite0).double()(x), expected)
 
 
+def test_lite0_is_channels_last(lite0):
+    """Which the output of a layer then is, whatever came in."""
+    x = torch.randn(2, 3, 64, 64)
+    features = lite0.extract_features(x)
+    assert features.is_contiguous(memory_format=torch.channels_last)
+    assert not features.is_contiguous()
+
+
 def test_lite0_recognizes_with_its_preprocessing(lite0):
     """A portrait in uniform that comes with Matplotlib: ImageNet's class 652."""
     cbook = pytest.importorskip("matplotlib.cbook", reason="it has the picture")

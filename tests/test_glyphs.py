@@ -143,6 +143,27 @@ def test_unknown_split(glyphs_root):
         Glyphs(glyphs_root, "val")
 
 
+def test_fewer_training_classes(train, glyphs_root):
+    """Evenly spread; labels and the test set stay as they are."""
+    few = Glyphs(glyphs_root, "train", num_train_classes=10)
+    labels = sorted(set(few.labels))
+    assert few.num_train_classes == len(labels) == 10
+    assert labels[0] == 0 and labels[-1] == train.num_train_classes - 1
+    assert len(set(np.diff(labels))) <= 2
+    expected = [i for i, label in enumerate(train.labels) if label in labels]
+    assert few.labels == [train.labels[i] for i in expected]
+    assert np.array_equal(few.images, train.images[expected])
+    test, both = (Glyphs(glyphs_root, s) for s in ("test", "train+test"))
+    less = Glyphs(glyphs_root, "test", num_train_classes=10)
+    assert less.labels == test.labels and len(both) == len(train) + len(test)
+
+
+@pytest.mark.parametrize("count", [0, 10_000, 2.5])
+def test_number_of_training_classes_is_checked(glyphs_root, count):
+    with pytest.raises(ValueError, match=f"must be an int, 1 to .*, got {count}"):
+        Glyphs(glyphs_root, "train", num_train_classes=count)
+
+
 def test_rendered_once(train, glyphs_root, no_rendering):
     assert np.array_equal(Glyphs(glyphs_root, "train").images, train.images)
     assert [path.name for path in glyphs_root.iterdir()] == ["glyphs.npz"]

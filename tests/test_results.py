@@ -7,6 +7,9 @@ import pytest
 
 pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
 
+from click.testing import CliRunner  # noqa: E402
+
+from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.config import differences, load, load_saved  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
 from benchmarks.report.experiments import experiment_folders  # noqa: E402
@@ -65,6 +68,23 @@ def test_tables_are_those_of_the_committed_results(name):
 def test_tables_of_the_page_are_those_of_the_reports():
     page = PAGE.read_text()
     assert "<!-- table: " in page and with_tables(page, PAGES) == page
+
+
+def test_the_command_writes_reports_and_page(tmp_path):
+    """Of the committed results what is committed, and tables that were emptied."""
+    page = tmp_path / "results.md"
+    page.write_text(re.sub(r"^\|.*\n", "", PAGE.read_text(), flags=re.MULTILINE))
+    arguments = ["study", "--output", str(RESULTS)]
+    arguments += ["--report", str(tmp_path / "results")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert page.read_text() == PAGE.read_text()
+    written = {path.name for path in (tmp_path / "results").iterdir()}
+    assert written == {path.name for path in PAGES.iterdir()}
+    (mark,) = re.findall("<!-- table: tuning .*-->", page.read_text())[:1]
+    page.write_text(f"{mark.replace('glyphs', 'nowhere')}\n<!-- end -->\n")
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1 and "has no table under 'nowhere" in result.output
 
 
 def test_every_table_of_the_page_is_of_a_report():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..report.names import LOSSES
 from .jobs import Job
 from .settings import OPTIMIZED, REFERENCE, Memory, Rates
 from .tuning import (
@@ -18,14 +19,6 @@ from .tuning import (
 SEEDS = (0, 1, 2, 3, 4)
 FACTOR_SEEDS = (0, 1, 2)
 FACTOR_EPOCHS = 10
-LOSSES = (
-    "softmax",
-    "norm_softmax",
-    "cosface",
-    "arcface",
-    "proxy_nca",
-    "proxy_anchor",
-)
 EMOJI_LOSSES = ("norm_softmax", "proxy_nca")
 
 
