@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("omegaconf", reason="runs are configs, read with it")
 
 from click.testing import CliRunner  # noqa: E402
+from rich.console import Console  # noqa: E402
 
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.config import differences, load  # noqa: E402
@@ -21,6 +22,7 @@ from benchmarks.study import (  # noqa: E402
     Job,
     jobs,
     overview,
+    reports,
     run,
     runner,
     settings,
@@ -330,3 +332,23 @@ def test_tables_of_the_page_are_brought_up_to_date(tmp_path):
     assert with_tables(filled, tmp_path) == filled
     with pytest.raises(ReportError, match="no table under 'd'"):
         with_tables("\n".join([begin.format("d"), end]), tmp_path)
+
+
+def test_reports_are_made_as_they_are_listed(tmp_path, monkeypatch):
+    """Of what is there, if that is there which a report is about."""
+    made = {}
+
+    def record(folders, output, console, selections, metrics, **rest):
+        made[output.name] = [f.relative_to(tmp_path).as_posix() for f in folders], rest
+
+    monkeypatch.setattr(reports, "run", record)
+    finish(Job("main", "glyphs/norm_softmax", "glyphs/norm_softmax", (), 0), tmp_path)
+    reports.write_reports(tmp_path, tmp_path / "pages", Console(quiet=True))
+    assert set(made) == {"main", "glyphs-5000-steps", "glyphs-10000-steps"}
+    folders, rest = made["glyphs-5000-steps"]
+    assert folders == ["main/glyphs"] and rest["until"] == 5
+    assert made["main"][1]["until"] is None
+    finish(Job("factors", "glyphs/arm", "glyphs/norm_softmax", (), 0), tmp_path)
+    reports.write_reports(tmp_path, tmp_path / "pages", Console(quiet=True))
+    assert made["factors"][0] == ["factors", "main/glyphs/norm_softmax"]
+    assert made["factors"][1]["until"] == stages.FACTOR_EPOCHS
