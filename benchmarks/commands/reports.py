@@ -30,7 +30,9 @@ from . import options
     help="Which epoch counts; can be given several times. held_out: accuracies of the "
     "held-out classes, not of the test set.  [default: all there are but held_out]",
 )
-@click.option("--metric", "metrics", multiple=True, help="Such as precision_at_1.")
+@click.option(
+    "--metric", "metrics", multiple=True, help="Such as Recall@1; several times."
+)
 @click.option(
     "--baseline",
     "baselines",

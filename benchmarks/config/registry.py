@@ -23,7 +23,10 @@ MODULES = {
     "distance": ("pytorch_metric_learning.distances",),
     "reducer": ("pytorch_metric_learning.reducers",),
     "regularizer": ("pytorch_metric_learning.regularizers",),
-    "accuracy calculator": ("pytorch_metric_learning.utils.accuracy_calculator",),
+    "accuracy calculator": (
+        "benchmarks.protocol.accuracy",
+        "pytorch_metric_learning.utils.accuracy_calculator",
+    ),
     "dataset": ("benchmarks.datasets",),
     "split manager": ("benchmarks.protocol.split_managers",),
     "trunk": ("benchmarks.backbones:BACKBONES",),

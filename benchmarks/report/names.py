@@ -23,13 +23,15 @@ LOSSES = (
 
 
 def metric_label(metric: str) -> str:
-    return METRICS.get(metric, metric)
+    recall = re.fullmatch(r"recall_at_(\d+)", metric)
+    return f"Recall@{recall[1]}" if recall else METRICS.get(metric, metric)
 
 
 def metric_name(name: str) -> str:
     """The name in history.json of a metric given by it or by its label."""
     by_label = {label.lower(): metric for metric, label in METRICS.items()}
-    return by_label.get(name.lower(), name)
+    recall = re.fullmatch(r"recall@([2-9]|[1-9]\d+)", name.lower())
+    return f"recall_at_{recall[1]}" if recall else by_label.get(name.lower(), name)
 
 
 def split_name(experiment: str) -> tuple[str, str]:
