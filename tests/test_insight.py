@@ -21,6 +21,19 @@ def cosface_logits(x, w, labels):
     return logits
 
 
+def arcface_logits(x, w, labels):
+    cosines = normalize(x) @ normalize(w).T
+    if labels is not None:
+        angles = cosines[torch.arange(len(x)), labels].clamp(-1, 1).acos()
+        margin = math.radians(20)
+        cosines[torch.arange(len(x)), labels] = torch.where(
+            angles <= math.pi - margin,
+            (angles + margin).cos(),
+            angles.cos() - margin * math.sin(margin),
+        )
+    return 7 * cosines
+
+
 LOSSES = {
     "Softmax": (lambda: losses.Softmax(C, D), lambda x, w, labels: x @ w.T),
     "NormSoftmax": (
@@ -30,6 +43,10 @@ LOSSES = {
     "CosFace": (
         lambda: pml_losses.CosFaceLoss(C, D, margin=0.2, scale=7),
         cosface_logits,
+    ),
+    "ArcFace": (
+        lambda: pml_losses.ArcFaceLoss(C, D, margin=20, scale=7),
+        arcface_logits,
     ),
 }
 
