@@ -69,7 +69,8 @@ def classes_by_tsne(
     colors = colormaps["turbo"](np.linspace(0.05, 0.95, len(shown)))
     for k, (label, color) in enumerate(zip(shown.tolist(), colors)):
         # Neighbouring colours are told apart by their markers.
-        axes.scatter(*flat[names == label].T, 18, [color], marker="os^Dv"[k % 5])
+        x, y = flat[names == label].T
+        axes.scatter(x, y, 18, [color], marker="os^Dv"[k % 5])
     title = f"Test embeddings of {len(shown)} classes (t-SNE)"
     axes.set(xticks=[], yticks=[], title=title)
     temporary = path.with_name(f".{path.name}")
@@ -115,12 +116,13 @@ def snapshots_by_tsne(
     axes = figure.subplots()
     colors = ["0.7", *colormaps["viridis"](np.linspace(0, 0.95, len(virtual)))]
     for k, (name, color) in enumerate(zip(names, colors)):
-        dots, diamonds = parts[k], parts[len(names) + k]
-        axes.scatter(*dots.T, 16, [color], label=name, zorder=1 + (k > 0))
+        x, y = parts[k].T
+        axes.scatter(x, y, 16, [color], label=name, zorder=1 + (k > 0))
         # Old ones below and larger, so that weights that have hardly moved all show.
         size, below = 36 + 24 * k, 4 + len(names) - k
+        x, y = parts[len(names) + k].T
         axes.scatter(
-            *diamonds.T, size, [color], marker="D", edgecolor="k", lw=0.5, zorder=below
+            x, y, size, [color], marker="D", edgecolor="k", lw=0.5, zorder=below
         )
     axes.scatter([], [], marker="D", color="none", edgecolor="k", label="class weights")
     title = f"Embeddings and class weights of {len(shown)} training classes"

@@ -62,7 +62,7 @@ def measure(
                 worst[i] = max(worst[i], error)
         with torch.no_grad():
             walk = torch.randn_like(weight)
-            weight += drift * weight.norm() / walk.norm() * walk
+            weight.add_(drift * weight.norm() / walk.norm() * walk)
             exact_weight.copy_(weight)
     return Errors(*worst)
 

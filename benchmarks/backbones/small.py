@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from .. import networks
@@ -21,7 +23,7 @@ def SmallConvNet(width: int = 128, checkpoint: str | None = None) -> nn.Module:
     """
     if width < 4:
         raise ValueError(f"width must be at least 4, got {width}")
-    model = networks.SmallConvNet(width)
+    model: Any = networks.SmallConvNet(width)
     model.output_size = width
     model.preprocessing = GLYPHS
     if checkpoint is not None:

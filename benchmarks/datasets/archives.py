@@ -70,7 +70,7 @@ def _extract_tar(archive: Path, folder: Path, progress: Progress, task: Any) -> 
             file.extract(member, folder, **FILTER)
             progress.update(task, completed=raw.tell())
         # A damaged header looks like the end, and only at the end is the checksum.
-        while rest := file.fileobj.read(CHUNK):  # type: ignore[union-attr]
+        while rest := file.fileobj.read(CHUNK):
             if rest.strip(b"\0"):
                 raise tarfile.ReadError("there is more after what looks like its end")
         progress.update(task, completed=archive.stat().st_size)

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,10 +61,11 @@ def save(path: Path, names: Sequence[str], key: str, arrays: Arrays) -> None:
     """Under a temporary name first: a reader never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    checksum = np.array(digest(names, key, arrays))
+    digests = np.array(digest(names, key, arrays))
+    contents: dict[str, Any] = {"digest": digests, **arrays}
     try:
         with temporary.open("wb") as file:
-            np.savez_compressed(file, digest=checksum, **arrays)
+            np.savez_compressed(file, **contents)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

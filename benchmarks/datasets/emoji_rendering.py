@@ -43,7 +43,8 @@ def drawings(icon_set: IconSet) -> dict[str, Drawing]:
     Raises:
         DatasetError: the set is not as Iconify's are.
     """
-    icons, aliases = icon_set.icons.get("icons"), icon_set.icons.get("aliases", {})
+    icons: Any = icon_set.icons.get("icons")
+    aliases: Any = icon_set.icons.get("aliases", {})
     try:
         found = {name: _find(name, icon_set.icons) for name in [*icons, *aliases]}
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -64,7 +65,9 @@ def _find(name: str, data: dict[str, Any]) -> Drawing | None:
         drawing = Drawing(str(icon["body"]), **measures)
     if drawing is None or icon.get("hidden") or " class=" in drawing.body:
         return None
-    own = {key: float(icon.get(key, getattr(drawing, key))) for key in MEASURES}
+    own: dict[str, Any] = {
+        key: float(icon.get(key, getattr(drawing, key))) for key in MEASURES
+    }
     return replace(
         drawing,
         **own,

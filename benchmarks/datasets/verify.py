@@ -38,7 +38,7 @@ def verify(
     root: Path,
     console: Console | None = None,
     decode: bool = True,
-    datasets: Mapping[str, type] | None = None,
+    datasets: Mapping[str, type[Any]] | None = None,
 ) -> list[Row]:
     """Check each split: counts, files, classes that training has not, and images.
 
@@ -104,7 +104,7 @@ def table(rows: list[Row]) -> Table:
     return result
 
 
-def _construct(cls: type, root: Path, split: str) -> Any:
+def _construct(cls: type[Any], root: Path, split: str) -> Any:
     if issubclass(cls, ImageFiles):
         return cls(root, split, check_counts=False, check_files=False)
     return cls(root, split)

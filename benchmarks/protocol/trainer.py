@@ -25,6 +25,8 @@ class MetricLossOnly(trainers.MetricLossOnly):
 
     """
 
+    iterations_per_epoch: int | None
+
     def __init__(
         self,
         *,

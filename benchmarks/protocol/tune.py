@@ -120,7 +120,7 @@ def _search(
     metric = arguments.get("primary_metric", "mean_average_precision_at_r")
     console.print(
         f"{len(_finished(study))} finished trials; the best is trial {best.number}, "
-        f"with {metric} {100 * best.value:.2f} on validation classes",
+        f"with {metric} {100 * study.best_value:.2f} on validation classes",
         highlight=False,
     )
     console.print(f"{folder / BEST}:\n{text}", highlight=False)

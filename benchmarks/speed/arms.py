@@ -140,7 +140,8 @@ def _of_oracle(
     naive = NaiveMemVir(inner, setting.C, setting.N, setting.M)
     span = setting.N * (setting.M + 1)
     for age in range(1, span + 1):
-        naive.snapshots[-age] = Snapshot(*next(source), rows.clone())
+        x, y = next(source)
+        naive.snapshots[-age] = Snapshot(x, y, rows.clone())
 
     def step() -> float:
         x, y = next(source)

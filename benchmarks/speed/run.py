@@ -63,12 +63,18 @@ def run(
         growth[name] = [
             measure(s, repeats, device, with_memory=False) for s in settings
         ]
-    result = {"machine": machine(), "device": device, "rows": rows, "growth": growth}
+    about = machine()
+    result: dict[str, object] = {
+        "machine": about,
+        "device": device,
+        "rows": rows,
+        "growth": growth,
+    }
     output.mkdir(parents=True, exist_ok=True)
     temporary = output / "speed.json.tmp"
     temporary.write_text(json.dumps(result, indent=1) + "\n")
     os.replace(temporary, output / "speed.json")
-    (output / "speed.md").write_text(as_markdown(rows, result["machine"]))
+    (output / "speed.md").write_text(as_markdown(rows, about))
     plot(growth, output / "growth.png")
     console.print(f"Written to {output}: speed.json, speed.md, growth.png")
     return result

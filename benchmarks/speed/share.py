@@ -78,7 +78,7 @@ def measure_share(
         times = {"whole": timed(step, device)}
         for name, function in (("plain", plain), ("memvir", memvir)):
             x = next(source)[0].requires_grad_()
-            times[name] = timed(lambda f=function: f(x, labels).backward(), device)
+            times[name] = timed(lambda: function(x, labels).backward(), device)
         if repeat:  # the first is for warming up
             for name, value in times.items():
                 seconds[name].append(value)
