@@ -3,10 +3,13 @@
 PML's source distribution is got by pip, once, or named by PML_SDIST.
 """
 
+import bz2
 import configparser
+import gzip
 import hashlib
 import inspect
 import io
+import lzma
 import os
 import re
 import shutil
@@ -263,12 +266,14 @@ def test_archives_that_are_refused(names, kind, message, tmp_path):
     assert not (tmp_path / "out").exists() and not Path("/out").exists()
 
 
+@pytest.mark.parametrize("packed_by", [gzip, lzma, bz2])
 @pytest.mark.parametrize("place", [0.3, 0.6, 0.9, 1])
-def test_damaged_archives_are_refused(sdist, place, tmp_path):
+def test_damaged_archives_are_refused(sdist, place, packed_by, tmp_path):
     """With one bit changed: in the middle, or in the checksum that gzip ends with."""
-    content = bytearray(sdist.read_bytes())
+    tar = gzip.decompress(sdist.read_bytes())
+    content = bytearray(packed_by.compress(tar))
     content[min(int(place * len(content)), len(content) - 6)] ^= 1
-    path = tmp_path / "pml.tar.gz"
+    path = tmp_path / "pml.tar"
     path.write_bytes(content)
     with pytest.raises(KitError, match="cannot be unpacked"):
         source.unpack(path, tmp_path / "folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import shutil
 import subprocess
@@ -103,7 +104,7 @@ def _extract(archive: Path, folder: Path) -> None:
                     )
             for member in members:
                 file.extract(member, beside, **safe)
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         raise KitError(f"{archive} cannot be unpacked: {error}") from error
     tops = list(beside.iterdir()) if beside.is_dir() else []
     if len(tops) != 1 or not tops[0].is_dir():
