@@ -16,7 +16,13 @@ from benchmarks.report.experiments import experiment_folders  # noqa: E402
 from benchmarks.report.experiments import load as read  # noqa: E402
 from benchmarks.report.tables import as_markdown  # noqa: E402
 from benchmarks.study import REPORTS, STAGES  # noqa: E402
-from benchmarks.study.reports import METRICS, folders_there, with_tables  # noqa: E402
+from benchmarks.study.picked import picked_tables  # noqa: E402
+from benchmarks.study.reports import (  # noqa: E402
+    METRICS,
+    PICKED,
+    folders_there,
+    with_tables,
+)
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "study"
@@ -63,6 +69,10 @@ def test_tables_are_those_of_the_committed_results(name):
     committed = (PAGES / name / "report.md").read_text()
     tables = re.sub(r"!\[.*\n?", "", committed).rstrip()
     assert tables == as_markdown(report).rstrip()
+
+
+def test_what_was_picked_is_of_the_committed_results():
+    assert (PAGES / PICKED / "report.md").read_text() == picked_tables(RESULTS)
 
 
 def test_tables_of_the_page_are_those_of_the_reports():

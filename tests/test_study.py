@@ -29,6 +29,7 @@ from benchmarks.study import (  # noqa: E402
     stages,
     tuning,
 )
+from benchmarks.study.picked import picked_tables  # noqa: E402
 from benchmarks.study.reports import with_tables  # noqa: E402
 
 MAP = "mean_average_precision_at_r"
@@ -118,7 +119,7 @@ def test_seeds_are_finished_one_after_the_other(tmp_path, picked):
 
 @pytest.mark.parametrize("dataset, trials", [("glyphs", 6), ("emoji", 3)])
 def test_arms_have_as_many_trials(tmp_path, picked, dataset, trials):
-    losses = stages.LOSSES if dataset == "glyphs" else stages.EMOJI_LOSSES
+    losses = stages.COMPARED[dataset]
     plain = list(STAGES[f"{dataset}-tune-plain"](tmp_path))
     memvir = list(STAGES[f"{dataset}-tune-memvir"](tmp_path))
     memvir += STAGES[f"{dataset}-tune-more"](tmp_path)
@@ -332,6 +333,31 @@ def test_tables_of_the_page_are_brought_up_to_date(tmp_path):
     assert with_tables(filled, tmp_path) == filled
     with pytest.raises(ReportError, match="no table under 'd'"):
         with_tables("\n".join([begin.format("d"), end]), tmp_path)
+
+
+def test_what_was_picked(tmp_path):
+    """The best trial of each arm, of the data sets whose tuning is over."""
+    assert picked_tables(tmp_path) == ""
+    for name in ("plain", "memvir", "more"):
+        for k, job in enumerate(STAGES[f"glyphs-tune-{name}"](tmp_path)):
+            value = 0.3 + 0.01 * (k % 7) + 0.1 * (name == "more")
+            finish(job, tmp_path, held_out=value, test=1 - value)
+    text = picked_tables(tmp_path)
+    assert "emoji" not in text
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.split("\n")]
+    (softmax,) = [row for row in rows if row[:1] == ["softmax"]]
+    # Plain: 30 to 35, the sixth trial best. MemVir: 30 to 32, then 40 to 42 with the
+    # third memory and the plain loss's third rates.
+    assert softmax == [
+        "softmax",
+        "0.004, 0.1",
+        "35.00",
+        "0.002, 0.1",
+        "1, 400",
+        "42.00",
+        "+7.00",
+    ]
+    assert len([row for row in rows if row and row[0] in stages.LOSSES]) == 6
 
 
 def test_reports_are_made_as_they_are_listed(tmp_path, monkeypatch):

@@ -80,7 +80,7 @@ def summary(section: Section, metrics: Sequence[str]) -> str:
             f"{cells.signed(delta.mean)}{ends.removesuffix(' -')}" if delta else "",
         ]
         result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
-    return _text(result)
+    return as_text(result)
 
 
 def insight_table(insights: Sequence[Insight]) -> str:
@@ -96,7 +96,7 @@ def insight_table(insights: Sequence[Insight]) -> str:
             line = one.lines.get(name)
             row.append(f"{line.y[-1]:.{decimals}f}" if line else cells.NONE)
         result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
-    return _text(result)
+    return as_text(result)
 
 
 def table(section: Section, metrics: Sequence[str]) -> str:
@@ -120,10 +120,11 @@ def table(section: Section, metrics: Sequence[str]) -> str:
         for row in rows:
             # Text, as rich would take "[...]" in a plain string for a style.
             result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
-    return _text(result)
+    return as_text(result)
 
 
-def _text(result: Table) -> str:
+def as_text(result: Table) -> str:
+    """As wide as it is, whatever the terminal."""
     console = Console(file=io.StringIO(), width=10_000, color_system=None)
     with console.capture() as capture:
         console.print(result)

@@ -11,12 +11,14 @@ from rich.console import Console
 
 from ..report import ReportError, run
 from ..report.files import write_text
+from .picked import picked_tables
 from .stages import FACTOR_EPOCHS
 
 MARKED = re.compile(
     r"(?P<begin><!-- table: (?P<report>\S+) / (?P<heading>.+) -->)\n"
     r"(?:\|.*\n)*(?P<end><!-- end -->)"
 )
+PICKED = "picked"  # the folder of a report of what tuning picked
 METRICS = ("mean_average_precision_at_r", "precision_at_1", "r_precision")
 
 
@@ -82,6 +84,9 @@ def write_reports(results: Path, output: Path, console: Console) -> None:
             with_figures=reported.with_figures,
         )
         console.print(f"{name}: {output / name}", soft_wrap=True)
+    if picked := picked_tables(results):
+        (output / PICKED).mkdir(parents=True, exist_ok=True)
+        write_text(output / PICKED / "report.md", picked)
     page = output.with_suffix(".md")
     if page.exists():
         write_text(page, with_tables(page.read_text(), output))

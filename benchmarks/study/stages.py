@@ -19,28 +19,28 @@ from .tuning import (
 SEEDS = (0, 1, 2, 3, 4)
 FACTOR_SEEDS = (0, 1, 2)
 FACTOR_EPOCHS = 10
-EMOJI_LOSSES = ("norm_softmax", "proxy_nca")
+COMPARED = {"glyphs": LOSSES, "emoji": ("norm_softmax", "proxy_nca")}
 
 
-def tune_plain(dataset: str, losses: tuple[str, ...]) -> Iterator[Job]:
-    for loss in losses:
+def tune_plain(dataset: str) -> Iterator[Job]:
+    for loss in COMPARED[dataset]:
         yield from plain_trials(dataset, loss).values()
 
 
-def tune_memvir(dataset: str, losses: tuple[str, ...], results: Path) -> Iterator[Job]:
-    for loss in losses:
+def tune_memvir(dataset: str, results: Path) -> Iterator[Job]:
+    for loss in COMPARED[dataset]:
         yield from first_memvir_trials(dataset, loss, results).values()
 
 
-def tune_more(dataset: str, losses: tuple[str, ...], results: Path) -> Iterator[Job]:
-    for loss in losses:
+def tune_more(dataset: str, results: Path) -> Iterator[Job]:
+    for loss in COMPARED[dataset]:
         yield from more_memvir_trials(dataset, loss, results).values()
 
 
-def compare(dataset: str, losses: tuple[str, ...], results: Path) -> Iterator[Job]:
+def compare(dataset: str, results: Path) -> Iterator[Job]:
     """Each arm at its own setting; seed by seed, so that pairs are complete."""
     for seed in SEEDS:
-        for loss in losses:
+        for loss in COMPARED[dataset]:
             rates = picked_rates(dataset, loss, results)
             memvir = picked_memvir(dataset, loss, results)
             yield from pair("main", f"{dataset}/{loss}", rates, memvir, seed)
@@ -111,14 +111,14 @@ def emoji_factors(results: Path) -> Iterator[Job]:
 
 
 STAGES: dict[str, Callable[[Path], Iterator[Job]]] = {
-    "glyphs-tune-plain": lambda results: tune_plain("glyphs", LOSSES),
-    "glyphs-tune-memvir": lambda results: tune_memvir("glyphs", LOSSES, results),
-    "glyphs-tune-more": lambda results: tune_more("glyphs", LOSSES, results),
-    "glyphs-main": lambda results: compare("glyphs", LOSSES, results),
+    "glyphs-tune-plain": lambda results: tune_plain("glyphs"),
+    "glyphs-tune-memvir": lambda results: tune_memvir("glyphs", results),
+    "glyphs-tune-more": lambda results: tune_more("glyphs", results),
+    "glyphs-main": lambda results: compare("glyphs", results),
     "glyphs-factors": glyphs_factors,
-    "emoji-tune-plain": lambda results: tune_plain("emoji", EMOJI_LOSSES),
-    "emoji-tune-memvir": lambda results: tune_memvir("emoji", EMOJI_LOSSES, results),
-    "emoji-tune-more": lambda results: tune_more("emoji", EMOJI_LOSSES, results),
-    "emoji-main": lambda results: compare("emoji", EMOJI_LOSSES, results),
+    "emoji-tune-plain": lambda results: tune_plain("emoji"),
+    "emoji-tune-memvir": lambda results: tune_memvir("emoji", results),
+    "emoji-tune-more": lambda results: tune_more("emoji", results),
+    "emoji-main": lambda results: compare("emoji", results),
     "emoji-factors": emoji_factors,
 }

@@ -84,13 +84,17 @@ def picked_rates(dataset: str, loss: str, results: Path) -> Rates:
     return best(plain_trials(dataset, loss), results)
 
 
-def picked_memvir(dataset: str, loss: str, results: Path) -> WithMemVir:
-    """The setting of the arm with MemVir."""
-    trials = {
+def memvir_trials(dataset: str, loss: str, results: Path) -> dict[WithMemVir, Job]:
+    """MemVir's of both rounds."""
+    return {
         **first_memvir_trials(dataset, loss, results),
         **more_memvir_trials(dataset, loss, results),
     }
-    return best(trials, results)
+
+
+def picked_memvir(dataset: str, loss: str, results: Path) -> WithMemVir:
+    """The setting of the arm with MemVir."""
+    return best(memvir_trials(dataset, loss, results), results)
 
 
 def _memvir_trial(

@@ -1,0 +1,62 @@
+"""What tuning picked for both arms of each loss, as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.box import MARKDOWN
+from rich.table import Table
+
+from ..report import cells
+from ..report.tables import as_text
+from .settings import Rates
+from .stages import COMPARED
+from .tuning import best, held_out, memvir_trials, plain_trials
+
+HEADINGS = (
+    "loss",
+    "plain: network, class weights",
+    "MAP@R",
+    "with MemVir: network, class weights",
+    "N, M",
+    "MAP@R",
+    "difference",
+)
+
+
+def picked_tables(results: Path) -> str:
+    """A section a data set whose tuning is over; "" if there is none."""
+    sections = []
+    for dataset in COMPARED:
+        try:
+            sections.append(f"## {dataset}\n\n{_table(dataset, results)}")
+        except FileNotFoundError:
+            continue
+    return "\n\n".join(["# Picked", *sections]) + "\n" if sections else ""
+
+
+def _table(dataset: str, results: Path) -> str:
+    table = Table(box=MARKDOWN)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if "MAP" in heading else "left")
+    for loss in COMPARED[dataset]:
+        plain, memvir = plain_trials(dataset, loss), memvir_trials(
+            dataset, loss, results
+        )
+        rates, (memvir_rates, memory) = best(plain, results), best(memvir, results)
+        without = held_out(plain[rates], results)
+        found = held_out(memvir[memvir_rates, memory], results)
+        table.add_row(
+            loss,
+            _of(rates),
+            cells.percent(without),
+            _of(memvir_rates),
+            f"{memory.num_steps}, {memory.step_gap}",
+            cells.percent(found),
+            cells.signed(found - without),
+        )
+    return as_text(table)
+
+
+def _of(rates: Rates) -> str:
+    return f"{rates.network:g}, {rates.class_weights:g}"
