@@ -1,6 +1,7 @@
 """What MemVir saw in training: from a run through its history to the report."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,11 @@ from benchmarks.protocol.watcher import Watcher  # noqa: E402
 from benchmarks.report import ReportError, run  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
 from benchmarks.report.experiments import load  # noqa: E402
+from benchmarks.report.shares import SHARE, shares  # noqa: E402
+from benchmarks.report.shares_figure import draw as draw_shares  # noqa: E402
+from benchmarks.report.statistics import summarize  # noqa: E402
+from benchmarks.report.structure import Insight, Line, Result, Section  # noqa: E402
+from benchmarks.report.tables import as_markdown  # noqa: E402
 from pml_memvir import MemVir  # noqa: E402
 from pml_memvir.losses import NormSoftmax  # noqa: E402
 from pml_memvir.watched import RECORDED  # noqa: E402
@@ -99,3 +105,63 @@ def test_damage_is_named(folder, tmp_path, memvir):
     path.write_text(json.dumps(data))
     with pytest.raises(ReportError, match="memvir|actual_loss"):
         load([root])
+
+
+# Shares and differences
+
+POINTS = {"softmax": (0.9, 0.02), "cosface": (0.2, -0.05), "arcface": (0.4, -0.01)}
+
+
+def arm(loss, difference, share, memvir="_memvir", accuracy="single"):
+    """A result, and what MemVir saw in it: the share at the end, half of it before."""
+    name = f"glyphs/{loss}{memvir}"
+    one = Result(
+        experiment=name,
+        label=loss + memvir,
+        loss=f"{loss}+lr_1",
+        memvir=True,
+        accuracy=accuracy,
+        seeds={},
+        unfinished={},
+        summaries={},
+        baseline=loss,
+        differences={"m": None if difference is None else summarize([difference])},
+        better=frozenset(),
+        published=(),
+    )
+    lines = {} if share is None else {SHARE: Line((1, 2), (share / 2, share))}
+    return one, Insight(name, lines)
+
+
+def shares_of(*arms):
+    results, seen = zip(*arms)
+    return shares([Section("glyphs", "last", results)], seen, "m")
+
+
+def test_shares_at_the_end_against_differences():
+    arms = [arm(loss, d, share) for loss, (share, d) in POINTS.items()]
+    without = [arm("proxy_anchor", 0.1, None), arm("proxy_nca", None, 0.3)]
+    folds = arm("softmax", 0.7, 0.1, accuracy="concatenated")
+    assert shares_of(*arms, *without, folds) == ()  # three arms are too few
+    (found,) = shares_of(*arms, arm("softmax", -0.03, 0.3, "_memvir_5_2"), *without)
+    assert {p.loss for p in found.points} == {"softmax", "cosface", "arcface"}
+    assert {(p.share, p.difference) for p in found.points} == {
+        (0.3, -0.03),
+        *POINTS.values(),
+    }
+    # Ranks of shares 4, 1, 3, 2 and of differences 4, 1, 3, 2.
+    assert found.correlation == pytest.approx(1)
+    (equal,) = shares_of(*(arm(f"l{k}", 0.1, k / 10) for k in range(4)))
+    assert equal.correlation is None
+
+
+def test_shares_are_told_and_drawn(folder, tmp_path):
+    (found,) = shares_of(*(arm(f"l{k}", -k, k**2 / 20) for k in range(4)))
+    draw_shares([found], "precision_at_1", tmp_path / "shares.png")
+    assert (tmp_path / "shares.png").read_bytes()[:4] == b"\x89PNG"
+    report = replace(build(load([folder])), shares=(found,))
+    text = " ".join(as_markdown(report).split())
+    assert "glyphs, last: the share of actual classes and the difference" in text
+    assert "(Spearman) of -1.00 over 4 arms" in text
+    equal = replace(report, shares=(replace(found, correlation=None),))
+    assert "Spearman" not in as_markdown(equal)

@@ -13,6 +13,7 @@ from .insight import insights
 from .names import METRICS, chosen_from, metric_name, order
 from .seeds import Seed
 from .selection import NEED_VALIDATION, SELECTIONS, USUAL, choose
+from .shares import shares
 from .structure import Record, Report, Result, Section
 
 
@@ -46,6 +47,7 @@ def build(
             "no arm has a validation split, so that nothing can be selected on it; "
             "choose another selection"
         )
+    seen = insights(ordered)
     return Report(
         metrics=tuple(chosen),
         protocol=protocol.lines(ordered, sections),
@@ -53,7 +55,8 @@ def build(
         notes=protocol.notes(ordered, pairs, sections),
         records=_records(ordered, sections, chosen),
         panels=panels(ordered, pairs, chosen, list(selections) == ["held_out"]),
-        insights=insights(ordered),
+        insights=seen,
+        shares=shares(sections, seen, chosen[0]),
     )
 
 

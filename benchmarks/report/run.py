@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,8 +18,11 @@ from .figures import draw
 from .files import write_text
 from .insight_figure import draw as draw_insights
 from .latex import as_latex
+from .shares_figure import draw as draw_shares
 from .structure import Panels, Report
 from .tables import as_markdown
+
+FIGURES = ("differences", "curves", "shares", "memvir")
 
 
 def run(
@@ -30,13 +33,13 @@ def run(
     metrics: Sequence[str] = (),
     baselines: Mapping[str, str] | None = None,
     until: int | None = None,
-    with_figures: bool = True,
+    figures: Collection[str] = FIGURES,
 ) -> Report:
     """Report all experiments among or below `folders`.
 
     Writes report.md, report.csv, summary.csv, report.tex and curves.png; with several
-    data sets curves_<data set>.png, too; differences.png where arms have baselines, and
-    memvir.png where there is MemVir.
+    data sets curves_<data set>.png, too; differences.png where arms have baselines,
+    shares.png where several have and there is MemVir, and memvir.png where there is.
 
     Args:
         output: default "report" in the folder that all `folders` are, or are in.
@@ -44,7 +47,7 @@ def run(
         metrics: by name or label; default those of METRICS that were measured.
         baselines: by experiment name, in place of those in config.yaml.
         until: leave out what came after this epoch.
-        with_figures: draw any.
+        figures: those to draw, of FIGURES.
 
     Raises:
         ReportError: there is nothing to report, a file is damaged, or an option names
@@ -54,9 +57,9 @@ def run(
     output = output or default_output(folders)
     output.mkdir(parents=True, exist_ok=True)
     for path in output.iterdir():  # of a report of other experiments
-        if re.fullmatch(r"(curves(_.*)?|differences|memvir)\.png", path.name):
+        if re.fullmatch(r"(curves(_.*)?|differences|memvir|shares)\.png", path.name):
             path.unlink()
-    names = _draw_all(report, output) if with_figures else []
+    names = _draw_all(report, output, figures)
     write_text(output / "report.md", as_markdown(report, names))
     write_text(output / "report.csv", values_csv(report))
     write_text(output / "summary.csv", summary_csv(report))
@@ -92,22 +95,27 @@ def parse_baselines(options: Iterable[str]) -> dict[str, str]:
     return baselines
 
 
-def _draw_all(report: Report, output: Path) -> list[str]:
+def _draw_all(report: Report, output: Path, wanted: Collection[str]) -> list[str]:
     """The names of the figures, in the order of the report."""
     names = []
-    if any(r.baseline for section in report.sections for r in section.results):
+    compared = any(r.baseline for section in report.sections for r in section.results)
+    if compared and "differences" in wanted:
         draw_differences(report.sections, report.metrics, output / "differences.png")
         names.append("differences.png")
-    for name, rows in _figures(report).items():
-        draw(rows, _caption(report, rows), output / name)
-        names.append(name)
-    if report.insights:
+    if "curves" in wanted:
+        for name, rows in _curves(report).items():
+            draw(rows, _caption(report, rows), output / name)
+            names.append(name)
+    if report.shares and "shares" in wanted:
+        draw_shares(report.shares, report.metrics[0], output / "shares.png")
+        names.append("shares.png")
+    if report.insights and "memvir" in wanted:
         draw_insights(report.insights, output / "memvir.png")
         names.append("memvir.png")
     return names
 
 
-def _figures(report: Report) -> dict[str, Sequence[Panels]]:
+def _curves(report: Report) -> dict[str, Sequence[Panels]]:
     """By file name."""
     figures: dict[str, Sequence[Panels]] = {"curves.png": report.panels}
     if len(report.panels) > 1:

@@ -125,6 +125,25 @@ class Insight:
 
 
 @dataclass(frozen=True)
+class SharePoint:
+    """An arm: its share of actual classes at the end, and its difference."""
+
+    loss: str
+    share: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The arms of a section; `correlation` is Spearman's, of share and difference."""
+
+    dataset: str
+    selection: str
+    points: tuple[SharePoint, ...]
+    correlation: float | None
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that is written.
 
@@ -133,6 +152,7 @@ class Report:
         protocol: sentences for the top of each file.
         notes: sentences for its end.
         insights: of the arms with MemVir.
+        shares: of the first metric, where there are several arms with MemVir.
     """
 
     metrics: tuple[str, ...]
@@ -142,3 +162,4 @@ class Report:
     records: tuple[Record, ...] = field(repr=False)
     panels: tuple[Panels, ...] = field(repr=False)
     insights: tuple[Insight, ...] = field(default=(), repr=False)
+    shares: tuple[Shares, ...] = field(default=(), repr=False)

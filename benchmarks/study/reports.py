@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..report import ReportError, run
 from ..report.files import write_text
+from ..report.run import FIGURES
 from .picked import picked_tables
 from .stages import FACTOR_EPOCHS
 
@@ -30,18 +31,18 @@ class Reported:
         folders: of the study's results; those that are not there yet are left out.
         selections: default, the usual ones.
         until: as if training had ended with this epoch.
-        with_figures: too many arms cannot be told apart in any.
+        figures: those to draw; too many arms cannot be told apart in most.
     """
 
     folders: tuple[str, ...]
     selections: tuple[str, ...] = ()
     until: int | None = None
-    with_figures: bool = True
+    figures: tuple[str, ...] = FIGURES
 
 
 REPORTS = {
     "main": Reported(("main",)),
-    "tuning": Reported(("tuning",), ("held_out",), with_figures=False),
+    "tuning": Reported(("tuning",), ("held_out",), figures=("shares",)),
     "glyphs-5000-steps": Reported(("main/glyphs",), ("best_on_validation",), 5),
     "glyphs-10000-steps": Reported(("main/glyphs",), ("best_on_validation",), 10),
     "factors": Reported(
@@ -81,7 +82,7 @@ def write_reports(results: Path, output: Path, console: Console) -> None:
             reported.selections,
             METRICS,
             until=reported.until,
-            with_figures=reported.with_figures,
+            figures=reported.figures,
         )
         console.print(f"{name}: {output / name}", soft_wrap=True)
     if picked := picked_tables(results):
