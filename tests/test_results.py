@@ -65,7 +65,12 @@ def test_tables_are_those_of_the_committed_results(name):
         assert not (PAGES / name).exists()
         return
     reported = REPORTS[name]
-    report = build(read(folders, reported.until), reported.selections, METRICS)
+    report = build(
+        read(folders, reported.until),
+        reported.selections,
+        METRICS,
+        reported.baselines,
+    )
     committed = (PAGES / name / "report.md").read_text()
     tables = re.sub(r"!\[.*\n?", "", committed).rstrip()
     assert tables == as_markdown(report).rstrip()

@@ -117,6 +117,24 @@ def test_seeds_are_finished_one_after_the_other(tmp_path, picked):
         assert seeds == sorted(seeds) and tuning.SEED not in seeds
 
 
+def test_controls_are_the_plain_loss_at_the_rates_of_memvir(
+    tmp_path, picked, monkeypatch
+):
+    jobs = list(STAGES["glyphs-controls"](tmp_path))
+    assert [job.seed for job in jobs] == list(stages.SEEDS)
+    (memvir,) = (
+        job
+        for job in STAGES["glyphs-main"](tmp_path)
+        if job.name == "glyphs/softmax_memvir" and job.seed == 0
+    )
+    one, other = config(jobs[0], tmp_path), config(memvir, tmp_path)
+    assert one.optimizers == other.optimizers
+    assert one.loss_funcs["metric_loss"] == {"Softmax": {}}
+    assert one.num_epochs_train == other.num_epochs_train
+    monkeypatch.setattr(stages, "picked_rates", lambda *a: settings.Rates(4e-3, 1e-1))
+    assert not list(STAGES["glyphs-controls"](tmp_path))  # the plain arm's are the same
+
+
 @pytest.mark.parametrize("dataset, trials", [("glyphs", 6), ("emoji", 3)])
 def test_arms_have_as_many_trials(tmp_path, picked, dataset, trials):
     losses = stages.COMPARED[dataset]

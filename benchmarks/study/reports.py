@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -30,12 +31,14 @@ class Reported:
     Attributes:
         folders: of the study's results; those that are not there yet are left out.
         selections: default, the usual ones.
+        baselines: by experiment, in place of its own.
         until: as if training had ended with this epoch.
         figures: those to draw; too many arms cannot be told apart in most.
     """
 
     folders: tuple[str, ...]
     selections: tuple[str, ...] = ()
+    baselines: Mapping[str, str] = field(default_factory=dict)
     until: int | None = None
     figures: tuple[str, ...] = FIGURES
 
@@ -43,8 +46,14 @@ class Reported:
 REPORTS = {
     "main": Reported(("main",)),
     "tuning": Reported(("tuning",), ("held_out",), figures=("shares",)),
-    "glyphs-5000-steps": Reported(("main/glyphs",), ("best_on_validation",), 5),
-    "glyphs-10000-steps": Reported(("main/glyphs",), ("best_on_validation",), 10),
+    "glyphs-5000-steps": Reported(("main/glyphs",), ("best_on_validation",), until=5),
+    "glyphs-10000-steps": Reported(("main/glyphs",), ("best_on_validation",), until=10),
+    "controls": Reported(
+        ("controls", "main/glyphs/softmax", "main/glyphs/softmax_memvir"),
+        ("best_on_validation", "last"),
+        {"glyphs/softmax_memvir": "glyphs/softmax+lr_0.004_0.1"},
+        figures=("differences", "curves"),
+    ),
     "factors": Reported(
         (
             "factors",
@@ -81,6 +90,7 @@ def write_reports(results: Path, output: Path, console: Console) -> None:
             Console(file=io.StringIO()),
             reported.selections,
             METRICS,
+            baselines=reported.baselines,
             until=reported.until,
             figures=reported.figures,
         )
