@@ -17,6 +17,9 @@ from PIL import Image
 pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 
 import torch  # noqa: E402
+from tensorboard.backend.event_processing.event_accumulator import (  # noqa: E402
+    EventAccumulator,
+)
 from torch.nn.functional import normalize  # noqa: E402
 
 from benchmarks.config import ConfigError, registry  # noqa: E402
@@ -188,6 +191,17 @@ def kill_at(monkeypatch, count):
 CHANGES = {"num_epochs_train": 4, "patience": 2}
 
 
+def events(folder):
+    """What TensorBoard shows of the training steps: (step, value) by name."""
+    accumulator = EventAccumulator(str(folder / "tensorboard"))
+    accumulator.Reload()
+    return {
+        tag: [(event.step, str(event.value)) for event in accumulator.Scalars(tag)]
+        for tag in accumulator.Tags()["scalars"]
+        if not tag.startswith("accuracies")
+    }
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory, one_thread):
     with pytest.MonkeyPatch.context() as patch:
@@ -218,6 +232,20 @@ def test_resumed_after_a_kill_at_any_write(straight, tmp_path, monkeypatch, part
         )
         if "trunk_" in name and "optimizer" not in name:
             assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+def test_events_of_tensorboard_go_on_where_training_does(
+    straight, tmp_path, monkeypatch
+):
+    expected, writes = straight
+    with monkeypatch.context() as patch:
+        kill_at(patch, writes // 2)
+        with pytest.raises(Killed):
+            run(tmp_path, CHANGES)
+    time.sleep(1)  # the files are in the order of the seconds that they began in
+    folder = run(tmp_path, CHANGES) / "seed0"
+    assert len(list((folder / "tensorboard").iterdir())) > 1
+    assert events(folder) == events(expected)
 
 
 def test_killed_for_real(tmp_path):

@@ -187,6 +187,7 @@ def resume(trial: Trial, folder: Path) -> int:
         if not path.stem.endswith(f"_{done}"):
             path.unlink()
     records.cut_back(folder / "records", done, trial.steps_per_epoch)
+    records.purge_events(trial.hooks.record_keeper, done, trial.steps_per_epoch)
     return done + 1
 
 

@@ -1,4 +1,4 @@
-"""record-keeper's CSV and sqlite records, cut back when training resumes."""
+"""record-keeper's CSV, sqlite and TensorBoard records, cut back on resuming."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 DATABASE = "logs.db"
 ITERATION = "~iteration~"
@@ -21,6 +22,20 @@ def cut_back(folder: Path, epoch: int, steps_per_epoch: int) -> None:
         _cut_database(folder / DATABASE, epoch, steps_per_epoch)
     for path in folder.glob("*.csv"):
         _cut_csv(path, epoch, steps_per_epoch)
+
+
+def purge_events(record_keeper: Any, epoch: int, steps_per_epoch: int) -> None:
+    """Have TensorBoard leave out the training steps after an epoch.
+
+    Accuracies, whose steps are epochs, stay: they are measured again as they were.
+    """
+    before = record_keeper.tensorboard_writer
+    if before is None or len(list(Path(before.log_dir).glob("events.*"))) < 2:
+        return  # there is none of a training that was killed
+    before.close()
+    record_keeper.tensorboard_writer = type(before)(
+        log_dir=before.log_dir, purge_step=epoch * steps_per_epoch
+    )
 
 
 def _last(columns: list[str], epoch: int, steps_per_epoch: int) -> int:
