@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -15,11 +16,13 @@ from click.testing import CliRunner  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from benchmarks.__main__ import main  # noqa: E402
-from benchmarks.config import differences, load  # noqa: E402
+from benchmarks.config import differences, load, save  # noqa: E402
+from benchmarks.protocol.history import History  # noqa: E402
 from benchmarks.report import ReportError  # noqa: E402
 from benchmarks.study import (  # noqa: E402
     STAGES,
     Job,
+    compared,
     jobs,
     overview,
     reports,
@@ -378,6 +381,69 @@ def test_what_was_picked(tmp_path):
     assert len([row for row in rows if row and row[0] in stages.LOSSES]) == 6
 
 
+def curve(job, results, values):
+    """A finished run by (held-out, test) accuracy, of every metric, an epoch each."""
+    epochs = [
+        {
+            "epoch": n,
+            "step": 1000 * n,
+            "loss": 1.0,
+            "splits": {
+                "val": dict.fromkeys(compared.METRICS, held_out),
+                "test": dict.fromkeys(compared.METRICS, test),
+            },
+        }
+        for n, (held_out, test) in enumerate(values, 1)
+    ]
+    history = History(job.seed, 0, len(epochs), MAP, "val", "test")
+    history.epochs, history.finished = epochs, True
+    folder = job.trial(results)
+    folder.mkdir(parents=True)
+    history.save(folder)
+    of_job = replace(config(job, results), num_epochs_train=len(epochs))
+    save(of_job, folder.parents[1] / "config.yaml")
+
+
+def table_of(text, heading):
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+
+
+def test_tables_of_differences(tmp_path, monkeypatch):
+    """By how epochs are picked, and by the length of training; by hand."""
+    monkeypatch.setattr(compared, "LENGTHS", {"glyphs": (2, 4), "emoji": (1, 2)})
+    assert compared.by_selection(tmp_path) == compared.by_length(tmp_path) == ""
+    plain = [(0.3, 0.20), (0.5, 0.30), (0.4, 0.50), (0.1, 0.10)]  # 2 is picked, 3 best
+    ours = [(0.3, 0.10), (0.2, 0.20), (0.6, 0.44), (0.1, 0.40)]  # 3 is, 1 until 2
+    for seed in (0, 1):
+        base = Job("main", "glyphs/cosface", "glyphs/cosface", (), seed)
+        arm = Job(
+            "main",
+            "glyphs/cosface_memvir",
+            "glyphs/cosface_memvir",
+            (),
+            seed,
+            "glyphs/cosface",
+        )
+        curve(base, tmp_path, plain)
+        curve(arm, tmp_path, [(v, t + 0.02 * seed) for v, t in ours])
+    interval = lambda mean: f"[{mean - 12.71:+.2f}, {mean + 12.71:+.2f}]"  # noqa: E731
+    head, _, row = table_of(compared.by_selection(tmp_path), "glyphs, MAP@R")
+    assert head[4:] == ["picked epoch", "last epoch", "best on test"]
+    means = {"picked epoch": 15, "last epoch": 31, "best on test": -5}
+    assert row == [
+        "cosface",
+        "2",
+        "30.00",
+        "45.00",
+        *(f"{mean:+.2f} {interval(mean)}" for mean in means.values()),
+    ]
+    head, _, row = table_of(compared.by_length(tmp_path), "glyphs")
+    assert head == ["loss", "2,000 steps", "4,000 steps"]
+    assert row[1:] == [f"{mean:+.2f} {interval(mean)}" for mean in (-19, 15)]
+
+
 def test_reports_are_made_as_they_are_listed(tmp_path, monkeypatch):
     """Of what is there, if that is there which a report is about."""
     made = {}
@@ -386,12 +452,10 @@ def test_reports_are_made_as_they_are_listed(tmp_path, monkeypatch):
         made[output.name] = [f.relative_to(tmp_path).as_posix() for f in folders], rest
 
     monkeypatch.setattr(reports, "run", record)
+    monkeypatch.setattr(reports, "TABLES", {})
     finish(Job("main", "glyphs/norm_softmax", "glyphs/norm_softmax", (), 0), tmp_path)
     reports.write_reports(tmp_path, tmp_path / "pages", Console(quiet=True))
-    assert set(made) == {"main", "glyphs-5000-steps", "glyphs-10000-steps"}
-    folders, rest = made["glyphs-5000-steps"]
-    assert folders == ["main/glyphs"] and rest["until"] == 5
-    assert made["main"][1]["until"] is None
+    assert set(made) == {"main"} and made["main"][1]["until"] is None
     finish(Job("factors", "glyphs/arm", "glyphs/norm_softmax", (), 0), tmp_path)
     reports.write_reports(tmp_path, tmp_path / "pages", Console(quiet=True))
     assert made["factors"][0] == ["factors", "main/glyphs/norm_softmax"]

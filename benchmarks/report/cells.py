@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .statistics import Summary
 from .structure import Value
 
 NONE = "-"
@@ -24,6 +25,14 @@ def interval(ends: tuple[float, float] | None, with_sign: bool = False) -> str:
         return NONE
     low, high = map(signed if with_sign else percent, ends)
     return f"[{low}, {high}]"
+
+
+def difference(delta: Summary | None) -> str:
+    """Its mean, and its interval if there is one."""
+    if delta is None:
+        return NONE
+    ends = "" if delta.interval is None else f" {interval(delta.interval, True)}"
+    return f"{signed(delta.mean)}{ends}"
 
 
 def with_sd(mean: float, sd: float | None, decimals: int = 2) -> str:

@@ -74,12 +74,11 @@ def summary(section: Section, metrics: Sequence[str]) -> str:
         kind = "" if one.accuracy == "single" else f", {one.accuracy}"
         means = [one.summaries[m] for m in metrics]
         delta = one.differences.get(first) if one.baseline else None
-        ends = f" {cells.interval(delta.interval, True)}" if delta else ""
         row = [
             f"{one.label.removesuffix(overlays)}{kind}",
             _n(means),
             *(cells.percent(s.mean) if s else cells.NONE for s in means),
-            f"{cells.signed(delta.mean)}{ends.removesuffix(' -')}" if delta else "",
+            cells.difference(delta) if delta else "",
         ]
         result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
     return as_text(result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from ..report import ReportError, run
 from ..report.files import write_text
 from ..report.run import FIGURES
+from .compared import METRICS, by_length, by_selection
 from .picked import picked_tables
 from .stages import FACTOR_EPOCHS
 
@@ -20,8 +21,12 @@ MARKED = re.compile(
     r"(?P<begin><!-- table: (?P<report>\S+) / (?P<heading>.+) -->)\n"
     r"(?:\|.*\n)*(?P<end><!-- end -->)"
 )
-PICKED = "picked"  # the folder of a report of what tuning picked
-METRICS = ("mean_average_precision_at_r", "precision_at_1", "r_precision")
+# Reports of nothing but tables, by folder; "" where there are no results yet.
+TABLES: dict[str, Callable[[Path], str]] = {
+    "picked": picked_tables,
+    "comparison": by_selection,
+    "length": by_length,
+}
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,6 @@ class Reported:
 REPORTS = {
     "main": Reported(("main",)),
     "tuning": Reported(("tuning",), ("held_out",), figures=("shares",)),
-    "glyphs-5000-steps": Reported(("main/glyphs",), ("best_on_validation",), until=5),
-    "glyphs-10000-steps": Reported(("main/glyphs",), ("best_on_validation",), until=10),
     "controls": Reported(
         ("controls", "main/glyphs/softmax", "main/glyphs/softmax_memvir"),
         ("best_on_validation", "last"),
@@ -95,9 +98,10 @@ def write_reports(results: Path, output: Path, console: Console) -> None:
             figures=reported.figures,
         )
         console.print(f"{name}: {output / name}", soft_wrap=True)
-    if picked := picked_tables(results):
-        (output / PICKED).mkdir(parents=True, exist_ok=True)
-        write_text(output / PICKED / "report.md", picked)
+    for name, make in TABLES.items():
+        if text := make(results):
+            (output / name).mkdir(parents=True, exist_ok=True)
+            write_text(output / name / "report.md", text)
     page = output.with_suffix(".md")
     if page.exists():
         write_text(page, with_tables(page.read_text(), output))
