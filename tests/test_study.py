@@ -430,14 +430,20 @@ def test_tables_of_differences(tmp_path, monkeypatch):
         curve(arm, tmp_path, [(v, t + 0.02 * seed) for v, t in ours])
     interval = lambda mean: f"[{mean - 12.71:+.2f}, {mean + 12.71:+.2f}]"  # noqa: E731
     head, _, row = table_of(compared.by_selection(tmp_path), "glyphs, MAP@R")
-    assert head[4:] == ["picked epoch", "last epoch", "best on test"]
-    means = {"picked epoch": 15, "last epoch": 31, "best on test": -5}
+    means = {
+        "picked epoch": 15,
+        "last epoch": 31,
+        "best on test": -5,
+        "held-out classes": 10,
+    }
+    assert head[4:] == list(means)
     assert row == [
         "cosface",
         "2",
         "30.00",
         "45.00",
-        *(f"{mean:+.2f} {interval(mean)}" for mean in means.values()),
+        *(f"{mean:+.2f} {interval(mean)}" for mean in (15, 31, -5)),
+        "+10.00 [+10.00, +10.00]",
     ]
     head, _, row = table_of(compared.by_length(tmp_path), "glyphs")
     assert head == ["loss", "2,000 steps", "4,000 steps"]

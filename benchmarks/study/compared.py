@@ -21,6 +21,7 @@ SELECTIONS = {
     PICKED: "picked epoch",
     "last": "last epoch",
     "best_on_test": "best on test",
+    "held_out": "held-out classes",
 }
 # As if training had ended there; the epochs of a data set's training last.
 LENGTHS = {"glyphs": (5, 10, 15, 20), "emoji": (2, 4, 6, 8)}
