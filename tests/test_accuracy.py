@@ -92,7 +92,7 @@ def test_no_query_has_a_match():
     assert np.isnan(found["recall_at_2"])
 
 
-@pytest.mark.parametrize("wrong", [[1], [0], [2.5], ["2"], [True]])
+@pytest.mark.parametrize("wrong", [[1], [0], [2.5], ["2"], [True], 2, None, "2"])
 def test_wrong_k(wrong):
     with pytest.raises(ValueError, match="recall_at must list integers of 2 or more"):
         AccuracyCalculator(recall_at=wrong)
@@ -106,6 +106,9 @@ def test_in_a_run(tmp_path):
     run_trial(config, 0, 0, tmp_path, torch.device("cpu"), quiet)
     found = History.load(tmp_path).epochs[-1]["splits"]["test"]
     assert found["precision_at_1"] <= found["recall_at_2"] <= found["recall_at_4"]
+    best = {path.name for path in (tmp_path / "models").glob("best_on_*")}
+    usual = ("mean_average_precision_at_r", "precision_at_1")
+    assert best == {f"best_on_test_{metric}" for metric in usual}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What MemVir saw in training: from a run through its history to the report."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -12,14 +11,12 @@ from rich.console import Console  # noqa: E402
 
 from benchmarks.protocol import experiment  # noqa: E402
 from benchmarks.protocol.watcher import Watcher  # noqa: E402
-from benchmarks.report import ReportError, run  # noqa: E402
+from benchmarks.report import ReportError, actual_shares_figure, run  # noqa: E402
+from benchmarks.report.actual_shares import SHARE, actual_shares  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
 from benchmarks.report.experiments import load  # noqa: E402
-from benchmarks.report.shares import SHARE, shares  # noqa: E402
-from benchmarks.report.shares_figure import draw as draw_shares  # noqa: E402
 from benchmarks.report.statistics import summarize  # noqa: E402
 from benchmarks.report.structure import Insight, Line, Result, Section  # noqa: E402
-from benchmarks.report.tables import as_markdown  # noqa: E402
 from pml_memvir import MemVir  # noqa: E402
 from pml_memvir.losses import NormSoftmax  # noqa: E402
 from pml_memvir.watched import RECORDED  # noqa: E402
@@ -133,35 +130,25 @@ def arm(loss, difference, share, memvir="_memvir", accuracy="single"):
     return one, Insight(name, lines)
 
 
-def shares_of(*arms):
+def shares_of(*arms, selection="last"):
     results, seen = zip(*arms)
-    return shares([Section("glyphs", "last", results)], seen, "m")
+    return actual_shares([Section("glyphs", selection, results)], seen, "m")
 
 
 def test_shares_at_the_end_against_differences():
     arms = [arm(loss, d, share) for loss, (share, d) in POINTS.items()]
     without = [arm("proxy_anchor", 0.1, None), arm("proxy_nca", None, 0.3)]
-    folds = arm("softmax", 0.7, 0.1, accuracy="concatenated")
-    assert shares_of(*arms, *without, folds) == ()  # three arms are too few
-    (found,) = shares_of(*arms, arm("softmax", -0.03, 0.3, "_memvir_5_2"), *without)
-    assert {p.loss for p in found.points} == {"softmax", "cosface", "arcface"}
-    assert {(p.share, p.difference) for p in found.points} == {
-        (0.3, -0.03),
-        *POINTS.values(),
-    }
-    # Ranks of shares 4, 1, 3, 2 and of differences 4, 1, 3, 2.
-    assert found.correlation == pytest.approx(1)
-    (equal,) = shares_of(*(arm(f"l{k}", 0.1, k / 10) for k in range(4)))
-    assert equal.correlation is None
+    folds = arm("softmax", 0.7, 0.1, "_memvir_2_2", "concatenated")
+    assert shares_of(*arms[:2], *without, folds) == ()  # two arms are too few
+    (found,) = shares_of(*arms, *without, folds)
+    assert {p.loss for p in found.points} == set(POINTS)
+    assert {(p.share, p.difference) for p in found.points} == set(POINTS.values())
+    assert shares_of(*arms, selection="best_on_test") == ()
 
 
-def test_shares_are_told_and_drawn(folder, tmp_path):
-    (found,) = shares_of(*(arm(f"l{k}", -k, k**2 / 20) for k in range(4)))
-    draw_shares([found], "precision_at_1", tmp_path / "shares.png")
-    assert (tmp_path / "shares.png").read_bytes()[:4] == b"\x89PNG"
-    report = replace(build(load([folder])), shares=(found,))
-    text = " ".join(as_markdown(report).split())
-    assert "glyphs, last: the share of actual classes and the difference" in text
-    assert "(Spearman) of -1.00 over 4 arms" in text
-    equal = replace(report, shares=(replace(found, correlation=None),))
-    assert "Spearman" not in as_markdown(equal)
+def test_shares_are_drawn_where_there_are_several(folder, tmp_path):
+    run([folder], tmp_path, Console(quiet=True))
+    assert not (tmp_path / "actual_shares.png").exists()
+    found = shares_of(*(arm(f"l{k}", -k, k**2 / 20) for k in range(4)))
+    actual_shares_figure.draw(found, "precision_at_1", tmp_path / "actual_shares.png")
+    assert (tmp_path / "actual_shares.png").read_bytes()[:4] == b"\x89PNG"

@@ -68,7 +68,7 @@ def test_tables_are_those_of_the_committed_results(name):
         read(folders, reported.until),
         reported.selections,
         METRICS,
-        reported.baselines,
+        reported.baselines(RESULTS),
     )
     committed = (PAGES / name / "report.md").read_text()
     tables = re.sub(r"!\[.*\n?", "", committed).rstrip()

@@ -120,20 +120,20 @@ def test_seeds_are_finished_one_after_the_other(tmp_path, picked):
         assert seeds == sorted(seeds) and tuning.SEED not in seeds
 
 
-def test_controls_are_the_plain_loss_at_the_rates_of_memvir(
+def test_controls_are_the_plain_losses_at_the_rates_of_memvir(
     tmp_path, picked, monkeypatch
 ):
     jobs = list(STAGES["glyphs-controls"](tmp_path))
-    assert [job.seed for job in jobs] == list(stages.SEEDS)
-    (memvir,) = (
-        job
-        for job in STAGES["glyphs-main"](tmp_path)
-        if job.name == "glyphs/softmax_memvir" and job.seed == 0
-    )
-    one, other = config(jobs[0], tmp_path), config(memvir, tmp_path)
-    assert one.optimizers == other.optimizers
-    assert one.loss_funcs["metric_loss"] == {"Softmax": {}}
-    assert one.num_epochs_train == other.num_epochs_train
+    assert [job.seed for job in jobs[::6]] == list(stages.SEEDS)
+    arms = list(STAGES["glyphs-main"](tmp_path))
+    for control, plain, memvir in zip(jobs, arms[::2], arms[1::2]):
+        assert control.baseline == plain.name and control.name != plain.name
+        one, other, third = (config(j, tmp_path) for j in (control, plain, memvir))
+        assert one.loss_funcs == other.loss_funcs
+        assert one.optimizers == third.optimizers != other.optimizers
+        assert one.num_epochs_train == third.num_epochs_train
+    finish(jobs[1], tmp_path)
+    assert reports.with_controls(tmp_path) == {f"{jobs[1].preset}_memvir": jobs[1].name}
     monkeypatch.setattr(stages, "picked_rates", lambda *a: settings.Rates(4e-3, 1e-1))
     assert not list(STAGES["glyphs-controls"](tmp_path))  # the plain arm's are the same
 
@@ -382,15 +382,22 @@ def test_what_was_picked(tmp_path):
 
 
 def curve(job, results, values):
-    """A finished run by (held-out, test) accuracy, of every metric, an epoch each."""
+    """A finished run by (held-out, test) MAP@R, an epoch each.
+
+    Recall@1 is half as much, R-Precision a quarter.
+    """
+
+    def metrics(value):
+        return {m: value / 2**k for k, m in enumerate(compared.METRICS)}
+
     epochs = [
         {
             "epoch": n,
             "step": 1000 * n,
             "loss": 1.0,
             "splits": {
-                "val": dict.fromkeys(compared.METRICS, held_out),
-                "test": dict.fromkeys(compared.METRICS, test),
+                "val": metrics(held_out),
+                "test": metrics(test),
             },
         }
         for n, (held_out, test) in enumerate(values, 1)
@@ -410,9 +417,8 @@ def table_of(text, heading):
     return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
 
 
-def test_tables_of_differences(tmp_path, monkeypatch):
+def test_tables_of_differences(tmp_path):
     """By how epochs are picked, and by the length of training; by hand."""
-    monkeypatch.setattr(compared, "LENGTHS", {"glyphs": (2, 4), "emoji": (1, 2)})
     assert compared.by_selection(tmp_path) == compared.by_length(tmp_path) == ""
     plain = [(0.3, 0.20), (0.5, 0.30), (0.4, 0.50), (0.1, 0.10)]  # 2 is picked, 3 best
     ours = [(0.3, 0.10), (0.2, 0.20), (0.6, 0.44), (0.1, 0.40)]  # 3 is, 1 until 2
@@ -428,7 +434,12 @@ def test_tables_of_differences(tmp_path, monkeypatch):
         )
         curve(base, tmp_path, plain)
         curve(arm, tmp_path, [(v, t + 0.02 * seed) for v, t in ours])
-    interval = lambda mean: f"[{mean - 12.71:+.2f}, {mean + 12.71:+.2f}]"  # noqa: E731
+    alone = Job("main", "glyphs/cosface", "glyphs/cosface", (), 2)
+    curve(alone, tmp_path, [(0.9, 0.9)] * 4)  # is in no number: nothing to pair it with
+
+    def cell(mean, half=12.71):
+        return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+
     head, _, row = table_of(compared.by_selection(tmp_path), "glyphs, MAP@R")
     means = {
         "picked epoch": 15,
@@ -442,12 +453,15 @@ def test_tables_of_differences(tmp_path, monkeypatch):
         "2",
         "30.00",
         "45.00",
-        *(f"{mean:+.2f} {interval(mean)}" for mean in (15, 31, -5)),
+        *map(cell, (15, 31, -5)),
         "+10.00 [+10.00, +10.00]",
     ]
+    *_, row = table_of(compared.by_selection(tmp_path), "glyphs, Recall@1")
+    assert row[2:5] == ["15.00", "22.50", "+7.50 [+1.15, +13.85]"]
     head, _, row = table_of(compared.by_length(tmp_path), "glyphs")
-    assert head == ["loss", "2,000 steps", "4,000 steps"]
-    assert row[1:] == [f"{mean:+.2f} {interval(mean)}" for mean in (-19, 15)]
+    steps = [f"{thousands},000 steps" for thousands in (1, 2, 3, 4)]
+    assert head == ["loss", "pairs", *steps]
+    assert row == ["cosface", "2", *map(cell, (-9, -19, 15, 15))]
 
 
 def test_reports_are_made_as_they_are_listed(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from pytorch_metric_learning.utils import accuracy_calculator as pml
 
 __all__ = ["AccuracyCalculator"]
+
+RECALL_AT = "recall_at_"
 
 
 class AccuracyCalculator(pml.AccuracyCalculator):
@@ -29,14 +31,19 @@ class AccuracyCalculator(pml.AccuracyCalculator):
     """
 
     def __init__(
-        self, recall_at: Sequence[int] = (), include: Sequence[str] = (), **kwargs: Any
+        self,
+        recall_at: list[int] | tuple[int, ...] = (),
+        include: list[str] | tuple[str, ...] = (),
+        **kwargs: Any,
     ) -> None:
-        if any(type(k) is not int or k < 2 for k in recall_at):
+        if not isinstance(recall_at, (list, tuple)) or any(
+            type(k) is not int or k < 2 for k in recall_at
+        ):
             raise ValueError(
                 "recall_at must list integers of 2 or more (Recall@1 is "
                 f"precision_at_1), got {recall_at!r}"
             )
-        self.recall_at = {f"recall_at_{k}": k for k in recall_at}
+        self.recall_at = {f"{RECALL_AT}{k}": k for k in recall_at}
         for name, k in self.recall_at.items():  # PML finds metrics by such attributes
             setattr(self, f"calculate_{name}", partial(self._recall, k))
         if include:

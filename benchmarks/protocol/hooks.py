@@ -13,6 +13,7 @@ import torch
 
 from pml_memvir.hook_container import SafeHookContainer as _SafeHookContainer
 
+from .accuracy import RECALL_AT
 from .history import History
 from .split_managers import Splits
 from .watcher import Watcher
@@ -159,6 +160,8 @@ def keep_best(history: History, folder: Path) -> None:
     if latest is None or latest["epoch"] == 0:
         return
     for metric in latest["splits"][history.selection_split]:
+        if metric.startswith(RECALL_AT):  # too many models, next to each other
+            continue
         if history.best_epoch(metric) != latest["epoch"]:
             continue
         best = best_folder(folder, history.selection_split, metric)

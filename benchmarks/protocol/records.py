@@ -27,7 +27,8 @@ def cut_back(folder: Path, epoch: int, steps_per_epoch: int) -> None:
 def purge_events(record_keeper: Any, epoch: int, steps_per_epoch: int) -> None:
     """Have TensorBoard leave out the training steps after an epoch.
 
-    Accuracies, whose steps are epochs, stay: they are measured again as they were.
+    Accuracies are recorded by epoch. Those of epochs after it are recorded again, as
+    they were, and may be there twice.
     """
     before = record_keeper.tensorboard_writer
     if before is None or len(list(Path(before.log_dir).glob("events.*"))) < 2:

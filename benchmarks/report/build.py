@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from . import protocol
+from .actual_shares import actual_shares
 from .arms import Pairs, pair_up, result
 from .curves import panels
 from .errors import ReportError
@@ -13,7 +14,6 @@ from .insight import insights
 from .names import METRICS, chosen_from, metric_name, order
 from .seeds import Seed
 from .selection import NEED_VALIDATION, SELECTIONS, USUAL, choose
-from .shares import shares
 from .structure import Record, Report, Result, Section
 
 
@@ -56,7 +56,7 @@ def build(
         records=_records(ordered, sections, chosen),
         panels=panels(ordered, pairs, chosen, list(selections) == ["held_out"]),
         insights=seen,
-        shares=shares(sections, seen, chosen[0]),
+        actual_shares=actual_shares(sections, seen, chosen[0]),
     )
 
 

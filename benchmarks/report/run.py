@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from .actual_shares_figure import draw as draw_actual_shares
 from .build import build
 from .csv_files import summary_csv, values_csv
 from .differences_figure import draw as draw_differences
@@ -18,11 +19,10 @@ from .figures import draw
 from .files import write_text
 from .insight_figure import draw as draw_insights
 from .latex import as_latex
-from .shares_figure import draw as draw_shares
 from .structure import Panels, Report
 from .tables import as_markdown
 
-FIGURES = ("differences", "curves", "shares", "memvir")
+FIGURES = ("differences", "curves", "actual_shares", "memvir")
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
 
     Writes report.md, report.csv, summary.csv, report.tex and curves.png; with several
     data sets curves_<data set>.png, too; differences.png where arms have baselines,
-    shares.png where several have and there is MemVir, and memvir.png where there is.
+    actual_shares.png and memvir.png where there is MemVir.
 
     Args:
         output: default "report" in the folder that all `folders` are, or are in.
@@ -57,7 +57,9 @@ def run(
     output = output or default_output(folders)
     output.mkdir(parents=True, exist_ok=True)
     for path in output.iterdir():  # of a report of other experiments
-        if re.fullmatch(r"(curves(_.*)?|differences|memvir|shares)\.png", path.name):
+        if re.fullmatch(
+            r"(curves(_.*)?|differences|memvir|actual_shares)\.png", path.name
+        ):
             path.unlink()
     names = _draw_all(report, output, figures)
     write_text(output / "report.md", as_markdown(report, names))
@@ -106,9 +108,10 @@ def _draw_all(report: Report, output: Path, wanted: Collection[str]) -> list[str
         for name, rows in _curves(report).items():
             draw(rows, _caption(report, rows), output / name)
             names.append(name)
-    if report.shares and "shares" in wanted:
-        draw_shares(report.shares, report.metrics[0], output / "shares.png")
-        names.append("shares.png")
+    if report.actual_shares and "actual_shares" in wanted:
+        path = output / "actual_shares.png"
+        draw_actual_shares(report.actual_shares, report.metrics[0], path)
+        names.append(path.name)
     if report.insights and "memvir" in wanted:
         draw_insights(report.insights, output / "memvir.png")
         names.append("memvir.png")

@@ -134,13 +134,12 @@ class SharePoint:
 
 
 @dataclass(frozen=True)
-class Shares:
-    """The arms of a section; `correlation` is Spearman's, of share and difference."""
+class ActualShares:
+    """The arms of a section."""
 
     dataset: str
     selection: str
     points: tuple[SharePoint, ...]
-    correlation: float | None
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class Report:
         protocol: sentences for the top of each file.
         notes: sentences for its end.
         insights: of the arms with MemVir.
-        shares: of the first metric, where there are several arms with MemVir.
+        actual_shares: beside differences in the first metric, of several arms.
     """
 
     metrics: tuple[str, ...]
@@ -162,4 +161,4 @@ class Report:
     records: tuple[Record, ...] = field(repr=False)
     panels: tuple[Panels, ...] = field(repr=False)
     insights: tuple[Insight, ...] = field(default=(), repr=False)
-    shares: tuple[Shares, ...] = field(default=(), repr=False)
+    actual_shares: tuple[ActualShares, ...] = field(default=(), repr=False)

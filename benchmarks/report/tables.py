@@ -53,8 +53,6 @@ def as_markdown(report: Report, figures: Sequence[str] = ()) -> str:
             "## What MemVir saw, until the last evaluation",
             insight_table(report.insights),
         ]
-    if correlations := _correlations(report):
-        parts.append(_list(correlations))
     if report.notes:
         parts += ["## Notes", _list(report.notes)]
     parts += [f"![{name}]({name})" for name in figures]
@@ -82,17 +80,6 @@ def summary(section: Section, metrics: Sequence[str]) -> str:
         ]
         result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
     return as_text(result)
-
-
-def _correlations(report: Report) -> list[str]:
-    label = metric_label(report.metrics[0])
-    return [
-        f"{one.dataset or '(unnamed data set)'}, {one.selection}: the share of actual "
-        f"classes and the difference in {label} have a rank correlation (Spearman) of "
-        f"{one.correlation:.2f} over {len(one.points)} arms."
-        for one in report.shares
-        if one.correlation is not None
-    ]
 
 
 def insight_table(insights: Sequence[Insight]) -> str:

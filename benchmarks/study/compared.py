@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ..report import cells
 from ..report.build import build
 from ..report.experiments import Experiment, load
 from ..report.names import metric_label, order
-from ..report.structure import Report
+from ..report.structure import Report, Result
 from ..report.tables import as_text
 
 METRICS = ("mean_average_precision_at_r", "precision_at_1", "r_precision")
@@ -23,9 +24,23 @@ SELECTIONS = {
     "best_on_test": "best on test",
     "held_out": "held-out classes",
 }
-# As if training had ended there; the epochs of a data set's training last.
-LENGTHS = {"glyphs": (5, 10, 15, 20), "emoji": (2, 4, 6, 8)}
+DATASETS = ("glyphs", "emoji")
+QUARTERS = (1, 2, 3, 4)  # of the training
 Cells = Mapping[str, str]
+
+ABOUT = (
+    "MemVir minus plain, in percent: means over pairs of seeds, in brackets their 95% "
+    "intervals by Student's t."
+)
+ABOUT_SELECTION = (
+    "plain, with MemVir: on test classes, at the epoch that is best on held-out "
+    "classes, as is the first difference. The last one is of the held-out classes "
+    "themselves."
+)
+ABOUT_LENGTH = (
+    "As if training had ended there: test classes, at the epoch that until then is "
+    "best on held-out classes."
+)
 
 
 def by_selection(results: Path) -> str:
@@ -40,16 +55,16 @@ def by_selection(results: Path) -> str:
             means = _means(report, metric)
             columns = {
                 "pairs": _numbers(report, metric),
-                "plain": {arm: means[baseline] for arm, baseline in _pairs(report)},
-                "with MemVir": means,
+                "plain": {arm: plain for arm, (plain, _) in means.items()},
+                "with MemVir": {arm: memvir for arm, (_, memvir) in means.items()},
                 **{
                     heading: _differences(report, selection, metric)
                     for selection, heading in SELECTIONS.items()
                 },
             }
             name = f"{dataset}, {metric_label(metric)}"
-            sections.append(f"## {name}\n\n{_table(columns, dict(_pairs(report)))}")
-    return "\n\n".join(["# MemVir minus plain", *sections]) + "\n" if sections else ""
+            sections.append(f"## {name}\n\n{_table(columns, _pairs(report))}")
+    return _page("MemVir minus plain", ABOUT_SELECTION, sections)
 
 
 def by_length(results: Path) -> str:
@@ -59,21 +74,29 @@ def by_length(results: Path) -> str:
     """
     sections = []
     for dataset, folder in _compared(results):
-        columns = {}
-        for epoch in LENGTHS[dataset]:
-            experiments = load([folder], epoch)
+        whole = load([folder])
+        num_epochs = max(t.num_epochs for one in whole for t in one.trials)
+        numbers = _numbers(build(whole, (PICKED,), METRICS[:1]), METRICS[0])
+        columns: dict[str, Cells] = {"pairs": numbers}
+        for quarter in QUARTERS:
+            experiments = load([folder], quarter * num_epochs // len(QUARTERS))
             report = build(experiments, (PICKED,), METRICS[:1])
             columns[f"{_steps(experiments):,} steps"] = _differences(
                 report, PICKED, METRICS[0]
             )
-        table = _table(columns, dict(_pairs(report)))
-        sections.append(f"## {dataset}\n\n{table}")
-    return "\n\n".join(["# Length of training", *sections]) + "\n" if sections else ""
+        sections.append(f"## {dataset}\n\n{_table(columns, _pairs(report))}")
+    return _page("Length of training", ABOUT_LENGTH, sections)
+
+
+def _page(title: str, about: str, sections: list[str]) -> str:
+    if not sections:
+        return ""
+    return "\n\n".join([f"# {title}", ABOUT, about, *sections]) + "\n"
 
 
 def _compared(results: Path) -> Iterator[tuple[str, Path]]:
     """Data sets whose comparison has begun, and their folders."""
-    for dataset in LENGTHS:
+    for dataset in DATASETS:
         folder = results / "main" / dataset
         if any(folder.glob("*_memvir/**/history.json")):
             yield dataset, folder
@@ -83,19 +106,33 @@ def _steps(experiments: list[Experiment]) -> int:
     return max(e.step for one in experiments for t in one.trials for e in t.trained)
 
 
-def _pairs(report: Report) -> list[tuple[str, str]]:
+def _pairs(report: Report) -> dict[str, str]:
     """Arms with a baseline, and that, by label."""
-    return [(r.label, r.baseline) for r in report.sections[0].results if r.baseline]
+    return {r.label: r.baseline for r in report.sections[0].results if r.baseline}
 
 
-def _means(report: Report, metric: str) -> Cells:
-    """At the picked epoch."""
+def _means(report: Report, metric: str) -> dict[str, tuple[str, str]]:
+    """By arm with MemVir: of the plain loss and of the arm, at the picked epoch.
+
+    Over the seeds that both have, as the difference is.
+    """
+    (section,) = (s for s in report.sections if s.selection == PICKED)
+    by_label = {result.label: result for result in section.results}
+    found = {}
+    for arm, baseline in _pairs(report).items():
+        both = _values(by_label[baseline], metric), _values(by_label[arm], metric)
+        seeds = both[0].keys() & both[1].keys()
+        if seeds:
+            plain, memvir = (statistics.fmean(of[s] for s in seeds) for of in both)
+            found[arm] = cells.percent(plain), cells.percent(memvir)
+    return found
+
+
+def _values(result: Result, metric: str) -> dict[int, float]:
     return {
-        result.label: cells.percent(found.mean if found else None)
-        for section in report.sections
-        if section.selection == PICKED
-        for result in section.results
-        for found in [result.summaries[metric]]
+        seed: value.value
+        for seed, of_seed in result.seeds.items()
+        if (value := of_seed[metric]) is not None
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from ..report.files import write_text
 from ..report.run import FIGURES
 from .compared import METRICS, by_length, by_selection
 from .picked import picked_tables
-from .stages import FACTOR_EPOCHS
+from .stages import FACTOR_EPOCHS, STAGES
 
 MARKED = re.compile(
     r"(?P<begin><!-- table: (?P<report>\S+) / (?P<heading>.+) -->)\n"
@@ -29,6 +29,15 @@ TABLES: dict[str, Callable[[Path], str]] = {
 }
 
 
+def with_controls(results: Path) -> dict[str, str]:
+    """The arms with MemVir against the plain losses at their rates, as far as run."""
+    return {
+        f"{job.preset}_memvir": job.name
+        for job in STAGES["glyphs-controls"](results)
+        if job.finished(results)
+    }
+
+
 @dataclass(frozen=True)
 class Reported:
     """A `python -m benchmarks report`.
@@ -36,25 +45,25 @@ class Reported:
     Attributes:
         folders: of the study's results; those that are not there yet are left out.
         selections: default, the usual ones.
-        baselines: by experiment, in place of its own.
+        baselines: of the results: by experiment, in place of its own.
         until: as if training had ended with this epoch.
         figures: those to draw; too many arms cannot be told apart in most.
     """
 
     folders: tuple[str, ...]
     selections: tuple[str, ...] = ()
-    baselines: Mapping[str, str] = field(default_factory=dict)
+    baselines: Callable[[Path], Mapping[str, str]] = lambda results: {}
     until: int | None = None
     figures: tuple[str, ...] = FIGURES
 
 
 REPORTS = {
     "main": Reported(("main",)),
-    "tuning": Reported(("tuning",), ("held_out",), figures=("shares",)),
+    "tuning": Reported(("tuning",), ("held_out",), figures=("actual_shares",)),
     "controls": Reported(
-        ("controls", "main/glyphs/softmax", "main/glyphs/softmax_memvir"),
+        ("controls", "main/glyphs"),
         ("best_on_validation", "last"),
-        {"glyphs/softmax_memvir": "glyphs/softmax+lr_0.004_0.1"},
+        with_controls,
         figures=("differences", "curves"),
     ),
     "factors": Reported(
@@ -93,7 +102,7 @@ def write_reports(results: Path, output: Path, console: Console) -> None:
             Console(file=io.StringIO()),
             reported.selections,
             METRICS,
-            baselines=reported.baselines,
+            baselines=reported.baselines(results),
             until=reported.until,
             figures=reported.figures,
         )

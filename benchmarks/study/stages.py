@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..report.names import LOSSES
@@ -19,7 +19,6 @@ from .tuning import (
 SEEDS = (0, 1, 2, 3, 4)
 FACTOR_SEEDS = (0, 1, 2)
 FACTOR_EPOCHS = 10
-CONTROLLED = ("softmax",)  # where MemVir was ahead
 COMPARED = {"glyphs": LOSSES, "emoji": ("norm_softmax", "proxy_nca")}
 
 
@@ -47,10 +46,10 @@ def compare(dataset: str, results: Path) -> Iterator[Job]:
             yield from pair("main", f"{dataset}/{loss}", rates, memvir, seed)
 
 
-def controls(dataset: str, losses: Iterable[str], results: Path) -> Iterator[Job]:
+def controls(dataset: str, results: Path) -> Iterator[Job]:
     """The plain losses at the rates of the arm with MemVir, if these are others."""
     for seed in SEEDS:
-        for loss in losses:
+        for loss in COMPARED[dataset]:
             name = f"{dataset}/{loss}"
             rates, _ = picked_memvir(dataset, loss, results)
             if rates != picked_rates(dataset, loss, results):
@@ -127,7 +126,7 @@ STAGES: dict[str, Callable[[Path], Iterator[Job]]] = {
     "glyphs-tune-memvir": lambda results: tune_memvir("glyphs", results),
     "glyphs-tune-more": lambda results: tune_more("glyphs", results),
     "glyphs-main": lambda results: compare("glyphs", results),
-    "glyphs-controls": lambda results: controls("glyphs", CONTROLLED, results),
+    "glyphs-controls": lambda results: controls("glyphs", results),
     "glyphs-factors": glyphs_factors,
     "emoji-tune-plain": lambda results: tune_plain("emoji"),
     "emoji-tune-memvir": lambda results: tune_memvir("emoji", results),

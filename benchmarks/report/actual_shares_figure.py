@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from .files import replacing
 from .names import metric_label
-from .structure import Shares
+from .structure import ActualShares
 
 
-def draw(found: Sequence[Shares], metric: str, path: Path) -> None:
+def draw(found: Sequence[ActualShares], metric: str, path: Path) -> None:
     """A panel a section, a point an arm with MemVir, a color a loss."""
     figure = Figure(figsize=(5.2 * len(found), 4.6), layout="constrained")
     grid = figure.subplots(1, len(found), squeeze=False)[0]
@@ -30,12 +30,9 @@ def draw(found: Sequence[Shares], metric: str, path: Path) -> None:
                 marker="os^Dv"[number % 5],
                 label=loss,
             )
-        ranked = (
-            "" if one.correlation is None else f"\nSpearman's rho {one.correlation:.2f}"
-        )
         axes.set(
-            title=f"{one.dataset or 'unnamed data set'}, {one.selection}{ranked}",
-            xlabel="share of the actual classes at the end",
+            title=f"{one.dataset or 'unnamed data set'}, {one.selection}",
+            xlabel="probability on the actual classes, until the last evaluation",
             ylabel=f"{metric_label(metric)}: difference to the baseline, in points",
             xlim=(0, 1),
         )
