@@ -9,7 +9,9 @@ import runpy
 import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import connection
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,9 @@ class Runs:
     def __init__(self, data, folder, pool):
         self.data, self.folder, self.pool = ["--data", str(data)], folder, pool
         self.started = {}
+        # Whoever starts a process reads how the others ended, too; and of two threads
+        # that read it at once, one finds nothing and takes it for 255.
+        self.lock = threading.Lock()
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(IMPORTS)
 
@@ -81,14 +86,18 @@ class Runs:
             arguments = (path, options, env, files[-1])
             files[-1].touch()
             processes.append(self.context.Process(target=run_script, args=arguments))
-            processes[-1].start()
+            with self.lock:
+                processes[-1].start()
         try:
             for process, file in zip(processes, files):
-                process.join(600)
-                assert process.exitcode == 0, file.read_text()[-3000:]
+                connection.wait([process.sentinel], timeout=600)
+                with self.lock:
+                    exitcode = process.exitcode
+                assert exitcode == 0, file.read_text()[-3000:]
         finally:
-            for process in processes:
-                process.kill()
+            with self.lock:
+                for process in processes:
+                    process.kill()
         return "".join(file.read_text() for file in files)
 
     def plain_pytorch(self):

@@ -61,8 +61,10 @@ def save(path: Path, names: Sequence[str], key: str, arrays: Arrays) -> None:
     """Under a temporary name first: a reader never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    digests = np.array(digest(names, key, arrays))
-    contents: dict[str, Any] = {"digest": digests, **arrays}
+    contents: dict[str, Any] = {
+        "digest": np.array(digest(names, key, arrays)),
+        **arrays,
+    }
     try:
         with temporary.open("wb") as file:
             np.savez_compressed(file, **contents)

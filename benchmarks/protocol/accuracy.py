@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from pytorch_metric_learning.utils import accuracy_calculator as pml
 
-__all__ = ["AccuracyCalculator"]
+from ..report.names import RECALL_AT
 
-RECALL_AT = "recall_at_"
+__all__ = ["AccuracyCalculator"]
 
 
 class AccuracyCalculator(pml.AccuracyCalculator):
@@ -25,6 +25,9 @@ class AccuracyCalculator(pml.AccuracyCalculator):
         recall_at: every K, 2 or more; they come beside what `include` names.
         include: as in PML.
         kwargs: PML's.
+
+    Raises:
+        ValueError: `recall_at` is no list of such integers.
 
     Source: Oh Song et al., "Deep Metric Learning via Lifted Structured Feature
     Embedding", CVPR 2016, arXiv 1511.06452.

@@ -13,7 +13,7 @@ import torch
 
 from pml_memvir.hook_container import SafeHookContainer as _SafeHookContainer
 
-from .accuracy import RECALL_AT
+from ..report.names import RECALL_AT
 from .history import History
 from .split_managers import Splits
 from .watcher import Watcher

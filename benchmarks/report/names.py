@@ -12,6 +12,7 @@ METRICS = {
     "r_precision": "R-Precision",
     "mean_average_precision_at_r": "MAP@R",
 }
+RECALL_AT = "recall_at_"  # and K: Recall@K, for K above 1
 LOSSES = (
     "softmax",
     "norm_softmax",
@@ -23,7 +24,7 @@ LOSSES = (
 
 
 def metric_label(metric: str) -> str:
-    recall = re.fullmatch(r"recall_at_(\d+)", metric)
+    recall = re.fullmatch(rf"{RECALL_AT}(\d+)", metric)
     return f"Recall@{recall[1]}" if recall else METRICS.get(metric, metric)
 
 
@@ -31,7 +32,7 @@ def metric_name(name: str) -> str:
     """The name in history.json of a metric given by it or by its label."""
     by_label = {label.lower(): metric for metric, label in METRICS.items()}
     recall = re.fullmatch(r"recall@([2-9]|[1-9]\d+)", name.lower())
-    return f"recall_at_{recall[1]}" if recall else by_label.get(name.lower(), name)
+    return f"{RECALL_AT}{recall[1]}" if recall else by_label.get(name.lower(), name)
 
 
 def split_name(experiment: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from ..report.experiments import Experiment, load
 from ..report.names import metric_label, order
 from ..report.structure import Report, Result
 from ..report.tables import as_text
+from .stages import COMPARED
 
 METRICS = ("mean_average_precision_at_r", "precision_at_1", "r_precision")
 PICKED = "best_on_validation"
@@ -24,7 +25,6 @@ SELECTIONS = {
     "best_on_test": "best on test",
     "held_out": "held-out classes",
 }
-DATASETS = ("glyphs", "emoji")
 QUARTERS = (1, 2, 3, 4)  # of the training
 Cells = Mapping[str, str]
 
@@ -74,16 +74,15 @@ def by_length(results: Path) -> str:
     """
     sections = []
     for dataset, folder in _compared(results):
-        whole = load([folder])
-        num_epochs = max(t.num_epochs for one in whole for t in one.trials)
-        numbers = _numbers(build(whole, (PICKED,), METRICS[:1]), METRICS[0])
-        columns: dict[str, Cells] = {"pairs": numbers}
+        num_epochs = max(t.num_epochs for one in load([folder]) for t in one.trials)
+        columns: dict[str, Cells] = {}
         for quarter in QUARTERS:
             experiments = load([folder], quarter * num_epochs // len(QUARTERS))
             report = build(experiments, (PICKED,), METRICS[:1])
             columns[f"{_steps(experiments):,} steps"] = _differences(
                 report, PICKED, METRICS[0]
             )
+        columns = {"pairs": _numbers(report, METRICS[0]), **columns}
         sections.append(f"## {dataset}\n\n{_table(columns, _pairs(report))}")
     return _page("Length of training", ABOUT_LENGTH, sections)
 
@@ -96,7 +95,7 @@ def _page(title: str, about: str, sections: list[str]) -> str:
 
 def _compared(results: Path) -> Iterator[tuple[str, Path]]:
     """Data sets whose comparison has begun, and their folders."""
-    for dataset in DATASETS:
+    for dataset in COMPARED:
         folder = results / "main" / dataset
         if any(folder.glob("*_memvir/**/history.json")):
             yield dataset, folder

@@ -40,9 +40,8 @@ def _table(dataset: str, results: Path) -> str:
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if "MAP" in heading else "left")
     for loss in COMPARED[dataset]:
-        plain, memvir = plain_trials(dataset, loss), memvir_trials(
-            dataset, loss, results
-        )
+        plain = plain_trials(dataset, loss)
+        memvir = memvir_trials(dataset, loss, results)
         rates, (memvir_rates, memory) = best(plain, results), best(memvir, results)
         without = held_out(plain[rates], results)
         found = held_out(memvir[memvir_rates, memory], results)
