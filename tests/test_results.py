@@ -1,4 +1,7 @@
-"""docs/results: every number is one that `report` makes of the committed results."""
+"""docs/results: every number is one that `report` makes of the committed results.
+
+And so are the marked tables of other pages.
+"""
 
 import re
 from pathlib import Path
@@ -26,7 +29,7 @@ from benchmarks.study.reports import (  # noqa: E402
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "study"
 PAGES = ROOT / "docs" / "results"
-PAGE = ROOT / "docs" / "results.md"
+PAGE, TUNING = ROOT / "docs" / "results.md", ROOT / "docs" / "tuning.md"
 
 
 def planned():
@@ -81,20 +84,24 @@ def test_more_tables_are_of_the_committed_results(name):
     assert (path.read_text() if path.exists() else "") == TABLES[name](RESULTS)
 
 
-def test_tables_of_the_page_are_those_of_the_reports():
-    page = PAGE.read_text()
+@pytest.mark.parametrize("path", [PAGE, TUNING], ids=lambda path: path.stem)
+def test_tables_of_a_page_are_those_of_the_reports(path):
+    page = path.read_text()
     assert "<!-- table: " in page and with_tables(page, PAGES) == page
 
 
-def test_the_command_writes_reports_and_page(tmp_path):
+def test_the_command_writes_reports_and_pages(tmp_path):
     """Of the committed results what is committed, and tables that were emptied."""
-    page = tmp_path / "results.md"
-    page.write_text(re.sub(r"^\|.*\n", "", PAGE.read_text(), flags=re.MULTILINE))
+    marked = re.compile(r"(<!-- table: .*-->\n)(?:\|.*\n)+")
+    for path in (PAGE, TUNING):
+        (tmp_path / path.name).write_text(marked.sub(r"\1", path.read_text()))
+    page = tmp_path / PAGE.name
     arguments = ["study", "--output", str(RESULTS)]
     arguments += ["--report", str(tmp_path / "results")]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert page.read_text() == PAGE.read_text()
+    for path in (PAGE, TUNING):
+        assert (tmp_path / path.name).read_text() == path.read_text()
     written = {path.name for path in (tmp_path / "results").iterdir()}
     assert written == {path.name for path in PAGES.iterdir()}
     (mark,) = re.findall("<!-- table: tuning .*-->", page.read_text())[:1]

@@ -34,6 +34,7 @@ from benchmarks.study import (  # noqa: E402
 )
 from benchmarks.study.picked import picked_tables  # noqa: E402
 from benchmarks.study.reports import with_tables  # noqa: E402
+from benchmarks.study.shares import shares_tables  # noqa: E402
 
 MAP = "mean_average_precision_at_r"
 
@@ -45,8 +46,11 @@ def config(job, results):
     return load(preset, files, [a for a in rest if not a.startswith("--")])
 
 
-def finish(job, results, held_out=0.5, test=0.5, finished=True):
-    """What a run of the job leaves: accuracies of three evaluations."""
+def finish(job, results, held_out=0.5, test=0.5, finished=True, memvir=()):
+    """What a run of the job leaves: accuracies of three evaluations.
+
+    The last one has what MemVir saw.
+    """
     splits = [
         {"val": {MAP: value}, "test": {MAP: test}}
         for value in (0.0, held_out, held_out / 2)
@@ -54,6 +58,7 @@ def finish(job, results, held_out=0.5, test=0.5, finished=True):
     epochs = [
         {"epoch": n, "step": n, "loss": 1.0, "splits": s} for n, s in enumerate(splits)
     ]
+    epochs[-1]["memvir"] = dict(memvir)
     content = {
         "seed": job.seed,
         "fold": 0,
@@ -379,6 +384,31 @@ def test_what_was_picked(tmp_path):
         "+7.00",
     ]
     assert len([row for row in rows if row and row[0] in stages.LOSSES]) == 6
+
+
+def test_shares_and_differences_of_the_trials(tmp_path):
+    """To the plain loss at the same rates; Proxy-Anchor has no shares."""
+    assert shares_tables(tmp_path) == ""
+    plain = (0.30, 0.31, 0.35, 0.32, 0.33, 0.40)  # the third is the first round's best
+    for k, job in enumerate(STAGES["glyphs-tune-plain"](tmp_path)):
+        finish(job, tmp_path, held_out=plain[k % 6])
+    ours = {"memvir": (0.33, 0.34, 0.32), "more": (0.36, 0.37, 0.38)}
+    for name, values in ours.items():
+        for k, job in enumerate(STAGES[f"glyphs-tune-{name}"](tmp_path)):
+            share = {"share_of_actual_classes": values[k % 3] + 0.5}
+            memvir = {} if "anchor" in job.name else share
+            finish(job, tmp_path, held_out=values[k % 3], memvir=memvir)
+    head, _, *rows = table_of(shares_tables(tmp_path), "glyphs")
+    assert head == ["setting", *stages.LOSSES]
+    assert [[row[0], row[1], row[-1]] for row in rows] == [
+        ["N = 5, M = 20", "0.83 (-2.00)", "- (-2.00)"],
+        ["N = 5, M = 100", "0.84 (-1.00)", "- (-1.00)"],
+        ["N = 1, M = 100", "0.82 (-3.00)", "- (-3.00)"],
+        ["the best of these", "0.84 (-1.00)", "- (-1.00)"],
+        ["... class weights' other rate", "0.86 (+6.00)", "- (+6.00)"],
+        ["... network's rate 0.004", "0.87 (-3.00)", "- (-3.00)"],
+        ["N = 1, M = 400", "0.88 (+3.00)", "- (+3.00)"],
+    ]
 
 
 def curve(job, results, values):

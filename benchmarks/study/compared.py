@@ -15,6 +15,7 @@ from ..report.experiments import Experiment, load
 from ..report.names import metric_label, order
 from ..report.structure import Report, Result
 from ..report.tables import as_text
+from .pages import page
 from .stages import COMPARED
 
 METRICS = ("mean_average_precision_at_r", "precision_at_1", "r_precision")
@@ -44,11 +45,8 @@ ABOUT_LENGTH = (
 
 
 def by_selection(results: Path) -> str:
-    """A section a data set and metric: means, and differences by how epochs are picked.
-
-    "" if there is no pair.
-    """
-    sections = []
+    """A section a data set and metric: differences by how the epoch is picked."""
+    sections = {}
     for dataset, folder in _compared(results):
         report = build(load([folder]), tuple(SELECTIONS), METRICS)
         for metric in METRICS:
@@ -62,17 +60,14 @@ def by_selection(results: Path) -> str:
                     for selection, heading in SELECTIONS.items()
                 },
             }
-            name = f"{dataset}, {metric_label(metric)}"
-            sections.append(f"## {name}\n\n{_table(columns, _pairs(report))}")
-    return _page("MemVir minus plain", ABOUT_SELECTION, sections)
+            heading = f"{dataset}, {metric_label(metric)}"
+            sections[heading] = _table(columns, _pairs(report))
+    return page("MemVir minus plain", sections, ABOUT, ABOUT_SELECTION)
 
 
 def by_length(results: Path) -> str:
-    """A section a data set: differences in the first metric, had training been shorter.
-
-    "" if there is no pair.
-    """
-    sections = []
+    """A section a data set: the first metric's, had training been shorter."""
+    sections = {}
     for dataset, folder in _compared(results):
         num_epochs = max(t.num_epochs for one in load([folder]) for t in one.trials)
         columns: dict[str, Cells] = {}
@@ -83,14 +78,8 @@ def by_length(results: Path) -> str:
                 report, PICKED, METRICS[0]
             )
         columns = {"pairs": _numbers(report, METRICS[0]), **columns}
-        sections.append(f"## {dataset}\n\n{_table(columns, _pairs(report))}")
-    return _page("Length of training", ABOUT_LENGTH, sections)
-
-
-def _page(title: str, about: str, sections: list[str]) -> str:
-    if not sections:
-        return ""
-    return "\n\n".join([f"# {title}", ABOUT, about, *sections]) + "\n"
+        sections[dataset] = _table(columns, _pairs(report))
+    return page("Length of training", sections, ABOUT, ABOUT_LENGTH)
 
 
 def _compared(results: Path) -> Iterator[tuple[str, Path]]:

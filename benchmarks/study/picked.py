@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ..report import cells
 from ..report.tables import as_text
+from .pages import of_tuned, page
 from .settings import Rates
 from .stages import COMPARED
 from .tuning import best, held_out, memvir_trials, plain_trials
@@ -25,14 +26,8 @@ HEADINGS = (
 
 
 def picked_tables(results: Path) -> str:
-    """A section a data set whose tuning is over; "" if there is none."""
-    sections = []
-    for dataset in COMPARED:
-        try:
-            sections.append(f"## {dataset}\n\n{_table(dataset, results)}")
-        except FileNotFoundError:
-            continue
-    return "\n\n".join(["# Picked", *sections]) + "\n" if sections else ""
+    """A section a data set whose tuning is over."""
+    return page("Picked", of_tuned(_table, results))
 
 
 def _table(dataset: str, results: Path) -> str:

@@ -1,4 +1,4 @@
-"""The tables and figures of docs/results, made of the study's results by `report`."""
+"""The tables and figures of docs, made of the study's results by `report`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..report.files import write_text
 from ..report.run import FIGURES
 from .compared import METRICS, by_length, by_selection
 from .picked import picked_tables
+from .shares import shares_tables
 from .stages import FACTOR_EPOCHS, STAGES
 
 MARKED = re.compile(
@@ -24,6 +25,7 @@ MARKED = re.compile(
 # Reports of nothing but tables, by folder; "" where there are no results yet.
 TABLES: dict[str, Callable[[Path], str]] = {
     "picked": picked_tables,
+    "shares": shares_tables,
     "comparison": by_selection,
     "length": by_length,
 }
@@ -89,7 +91,7 @@ def folders_there(reported: Reported, results: Path) -> list[Path]:
 def write_reports(results: Path, output: Path, console: Console) -> None:
     """Each report of what there is of it into a folder of its name in `output`.
 
-    Tables of the page beside that folder, `<output>.md`, are brought up to date.
+    Marked tables of the pages beside that folder are brought up to date.
     """
     for name, reported in REPORTS.items():
         there = folders_there(reported, results)
@@ -111,9 +113,10 @@ def write_reports(results: Path, output: Path, console: Console) -> None:
         if text := make(results):
             (output / name).mkdir(parents=True, exist_ok=True)
             write_text(output / name / "report.md", text)
-    page = output.with_suffix(".md")
-    if page.exists():
-        write_text(page, with_tables(page.read_text(), output))
+    for page in sorted(output.parent.glob("*.md")):
+        text = page.read_text()
+        if MARKED.search(text):
+            write_text(page, with_tables(text, output))
 
 
 def with_tables(page: str, output: Path) -> str:

@@ -1,0 +1,28 @@
+"""Reports of nothing but tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .stages import COMPARED
+
+
+def page(title: str, sections: Mapping[str, str], *about: str) -> str:
+    """Markdown; "" if there are no sections, which are tables by heading."""
+    if not sections:
+        return ""
+    parts = [f"# {title}", *about]
+    parts += [f"## {heading}\n\n{table}" for heading, table in sections.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def of_tuned(table: Callable[[str, Path], str], results: Path) -> dict[str, str]:
+    """The tables of the data sets whose tuning is over."""
+    tables = {}
+    for dataset in COMPARED:
+        try:
+            tables[dataset] = table(dataset, results)
+        except FileNotFoundError:
+            continue
+    return tables
