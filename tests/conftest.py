@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import pytest
+import torch
 
 from pml_memvir import class_weights as c_w
 
@@ -8,6 +9,15 @@ from pml_memvir import class_weights as c_w
 @pytest.fixture
 def forget_registrations(monkeypatch):
     monkeypatch.setattr(c_w, "_LAYOUTS", dict(c_w._LAYOUTS))
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small networks train faster so, and the same on every machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

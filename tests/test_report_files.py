@@ -1,0 +1,191 @@
+"""What a report writes, draws and prints."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
+
+from benchmarks.report import differences_figure, run  # noqa: E402
+from benchmarks.report.build import build  # noqa: E402
+from benchmarks.report.experiments import load  # noqa: E402
+from benchmarks.report.latex import as_latex, escape  # noqa: E402
+
+from .report_folders import (  # noqa: E402
+    MAP,
+    POINTS,
+    R1,
+    experiment,
+    history,
+    of_values,
+    pair,
+    records,
+    report,
+)
+
+
+def test_the_protocol_is_in_each_file(tmp_path):
+    pair(tmp_path / "a", of_values(0.5, 0.6), of_values(0.6, 0.6))
+    _, text, files = report(tmp_path / "a", tmp_path)
+    tables = {"report.md", "report.csv", "summary.csv", "report.tex"}
+    assert set(files) == {*tables, "curves.png", "differences.png"}
+    for name in ("report.md", "report.csv", "summary.csv", "report.tex", "terminal"):
+        words = re.sub(r"[\s#%]+", " ", text[name])
+        assert "Data set: cars196; arms: 2; seeds: 2 finished (0, 1)" in words, name
+        assert "picked on the test set: what the official code reports" in words, name
+        assert "torch 2.9.9, pytorch-metric-learning 2.9.0, pml-memvir 7" in words, name
+        assert "revision abababababab with changes" in words, name
+
+
+def test_the_terminal_shows_whole_tables_of_100_columns(tmp_path):
+    """Whatever its width, here 60, and however long the paper's names are."""
+    root, base = tmp_path / "a", "cars196/proxy_anchor"
+    experiment(root, base, of_values(0.5, 0.9))
+    experiment(root, f"{base}_memvir", of_values(0.1, 0.99), base)
+    _, text, _ = report(root, tmp_path)
+    lines = [x for x in text["terminal"].splitlines() if x.startswith("|")]
+    assert lines and max(map(len, lines)) <= 100 and "…" not in text["terminal"]
+    assert set(lines) == {
+        x for x in text["report.md"].splitlines() if x.startswith("|")
+    }
+
+
+def test_latex(tmp_path):
+    """Bold is the better one of a pair, if the interval says so; here R@1 only."""
+    plain = [history(s, {1: (0.80, v)}) for s, v in enumerate((0.3, 0.1))]
+    better = [history(s, {1: (0.9 + s / 1e3, 0.2)}) for s in range(2)]
+    pair(tmp_path / "a", plain, better)
+    text = as_latex(build(load([tmp_path / "a"]), ["last"], [R1, MAP]))
+    first, second = re.findall(r"^softmax.*$", text, re.M)
+    assert first == r"softmax & 2 & $80.00 \pm 0.00$ & $20.00 \pm 14.14$ \\"
+    bold = r"$\mathbf{90.05 \pm 0.07}$"
+    assert second == rf"softmax\_memvir & 2 & {bold} & $20.00 \pm 0.00$ \\"
+    assert r"95\% interval" in text and "excludes 0" in text
+    assert escape(r"a_b%c&d\{~^") == (
+        r"a\_b\%c\&d\textbackslash{}\{\textasciitilde{}\textasciicircum{}"
+    )
+    pair(tmp_path / "b", better, plain)
+    losing = as_latex(build(load([tmp_path / "b"]), ["last"], [R1]))
+    assert rf"softmax & 2 & {bold} \\" in losing and losing.count("mathbf") == 1
+
+
+def test_csv(tmp_path):
+    pair(tmp_path / "a", of_values(0.5, 0.5), of_values(0.6, 0.7))
+    _, text, _ = report(tmp_path / "a", tmp_path, selections=["last"])
+    head = "experiment,dataset,loss,memvir,seed,fold,selection,epoch,metric,value"
+    assert head in text["report.csv"].splitlines()
+    long = records(text["report.csv"])
+    assert len(long) == 2 * 2 * 3
+    assert list(long[-3].values()) == [
+        *("cars196/softmax_memvir", "cars196", "softmax", "True", "1", "", "last"),
+        *("1", R1, "0.7"),
+    ]
+    row = records(text["summary.csv"])[3]
+    assert float(row["mean"]) == pytest.approx(0.65) and row["n"] == "2"
+    assert float(row["difference_mean"]) == pytest.approx(0.15)
+    assert float(row["published_table4_difference"]) == pytest.approx(0.05)
+    assert row["published_readme_mean"] == ""
+
+
+def test_figures(tmp_path):
+    """One a data set, and all together; with arms whose schedules differ in length."""
+    short = [history(s, {e: (0.5 + e / 9, 0.1) for e in (0, 1, 2)}) for s in (0, 1)]
+    long = [history(s, {e: (0.5 + e / 99, 0.1) for e in (0, 5, 40)}) for s in (0, 1)]
+    pair(tmp_path / "a", short, long)
+    pair(tmp_path / "a", short, short, "glyphs")
+    result, _, files = report(tmp_path / "a", tmp_path)
+    cars, glyphs = result.panels
+    assert (cars.x_label, cars.logarithmic) == ("optimiser steps", True)
+    assert (glyphs.x_label, glyphs.logarithmic) == ("epochs", False)
+    assert [curve.plain for curve in cars.curves[R1]] == [True, False]
+    assert cars.curves[R1][1].mean.x == (50, 400)  # not epoch 0
+    for name in ("curves.png", "curves_cars196.png", "curves_glyphs.png"):
+        with Image.open(files[name]) as image:
+            assert image.format == "PNG" and min(image.size) > 400
+            assert len(np.unique(image.convert("L"))) > 20
+
+
+def test_twelve_arms_and_ablations_can_be_told_apart(tmp_path):
+    losses = ("softmax", "norm_softmax", "cosface", "arcface", "proxy_nca")
+    for loss in losses:
+        experiment(tmp_path, f"a/{loss}", of_values(0.5))
+        experiment(tmp_path, f"a/{loss}_memvir", of_values(0.5), f"a/{loss}")
+
+    def looks():
+        curves = build(load([tmp_path])).panels[0].curves[R1]
+        return {curve.label: (curve.color, curve.plain) for curve in curves}
+
+    assert len(set(looks().values())) == 10
+    assert looks()["arcface"][0] == looks()["arcface_memvir"][0]
+    experiment(tmp_path, "a/arcface_memvir_n5", of_values(0.5), "a/arcface")
+    assert len(set(looks().values())) == 11
+
+
+def test_default_output_and_nothing_half_written(tmp_path, monkeypatch):
+    pair(tmp_path / "a", of_values(0.5), of_values(0.6))
+    run([tmp_path / "a/cars196"], None, Console(file=io.StringIO()))
+    folder = tmp_path / "a/cars196/report"
+    old = (folder / "report.md").read_text()
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        run([tmp_path / "a"], folder, Console(file=io.StringIO()))
+    assert (folder / "report.md").read_text() == old
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_differences_are_drawn_where_there_are_baselines(tmp_path):
+    root = pair(tmp_path / "a", of_values(0.5, 0.6), of_values(0.6, 0.8))
+    pair(root, of_values(0.5), of_values(0.7), dataset="sop")  # no interval
+    _, text, files = report(root, tmp_path)
+    image = np.asarray(Image.open(files["differences.png"]).convert("RGB"))
+    blue = (np.abs(image.astype(int) - (31, 119, 180)).sum(-1) < 30).sum()
+    assert blue > 100  # the points and bars of the first selection
+    assert "![differences.png](differences.png)" in text["report.md"]
+
+
+def test_nothing_is_drawn_where_nothing_is_compared(tmp_path):
+    experiment(tmp_path / "a", "glyphs/softmax", of_values(0.5))
+    _, _, files = report(tmp_path / "a", tmp_path)
+    assert "differences.png" not in files
+
+
+def test_curves_are_of_what_is_shown(tmp_path):
+    """Not of the test split, where nothing else is."""
+    experiment(tmp_path / "a", "glyphs/softmax", [history(0, POINTS)])
+    for selections, split in ((["held_out"], 2), ([], 1)):
+        (panels,) = build(load([tmp_path / "a"]), selections, ["MAP@R"]).panels
+        (curve,) = panels.curves[MAP]
+        assert curve.mean.y == tuple(POINTS[e][split] for e in (5, 10, 15, 20))
+        assert panels.about.startswith("Of held-out classes") is bool(selections)
+
+
+def test_a_selection_has_one_color_in_all_data_sets(tmp_path):
+    """Also where one of them has no validation split, and so fewer selections."""
+    with_split = [history(seed, {1: (0.5 + seed / 9, 0.2, 0.3)}) for seed in (0, 1)]
+    root = pair(tmp_path / "a", with_split, with_split)
+    pair(root, of_values(0.5, 0.6), of_values(0.7, 0.7), dataset="sop")
+    report_ = build(load([root]), metrics=["Recall@1"])
+    figure = differences_figure.figure(report_.sections, report_.metrics)
+    by_label = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            by_label.setdefault(label, set()).add(handle[0].get_color())
+    assert set(by_label) == {"last", "best_on_validation", "best_on_test"}
+    assert all(len(colors) == 1 for colors in by_label.values())
+    assert len(set.union(*by_label.values())) == 3
+
+
+def test_figures_of_an_earlier_report_go(tmp_path):
+    root = pair(tmp_path / "a", of_values(0.5), of_values(0.6))
+    report(root, tmp_path)
+    (tmp_path / "written" / "notes.png").write_bytes(b"not ours")
+    _, _, files = report(root / "cars196" / "softmax", tmp_path)
+    assert "notes.png" in files and "differences.png" not in files
