@@ -27,12 +27,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def folder(tmp_path_factory, one_thread):
     root = tmp_path_factory.mktemp("runs")
     experiment.run(tiny.config({"seeds": [0, 1]}), root, CPU)
-    torch.set_num_threads(before)
     return root
 
 

@@ -36,14 +36,6 @@ def equal(a, b):
     return a == b
 
 
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_killed_at_random_and_resumed(tmp_path, one_thread):
     straight = Training()
     for _ in range(NUM_STEPS):

@@ -164,17 +164,21 @@ def test_kill_between_saving_and_keeping_the_best(tmp_path, monkeypatch):
     assert (folder / "models" / f"best_on_test_{metric}" / "trunk_1.pth").exists()
 
 
-def test_epochs_of_another_length_than_the_loader_resume(tmp_path, monkeypatch):
-    changes = {"trainer~APPLY~2": {"iterations_per_epoch": 4}}  # of 6 batches
+def check_killed_in_mid_run(monkeypatch, tmp_path, changes, writes):
+    """Killed after so many writes and resumed, it ends as one that was not killed."""
     expected = history(run(tmp_path / "straight", changes), "seed0")
     with monkeypatch.context() as patch:
-        kill_at(patch, 25)
+        kill_at(patch, writes)
         with pytest.raises(Killed):
             run(tmp_path, changes)
-    assert (
-        0 < len(history(tmp_path / "tiny/norm_softmax_memvir", "seed0")["epochs"]) < 4
-    )
+    so_far = history(tmp_path / "tiny/norm_softmax_memvir", "seed0")
+    assert 0 < len(so_far["epochs"]) < 4
     assert history(run(tmp_path, changes), "seed0") == expected
+
+
+def test_epochs_of_another_length_than_the_loader_resume(tmp_path, monkeypatch):
+    changes = {"trainer~APPLY~2": {"iterations_per_epoch": 4}}  # of 6 batches
+    check_killed_in_mid_run(monkeypatch, tmp_path, changes, writes=25)
 
 
 def test_figure_is_drawn_when_it_is_missing(tmp_path, monkeypatch):
@@ -199,19 +203,11 @@ def test_one_process_a_trial(tmp_path):
     assert history(run(tmp_path), "seed0")["finished"]
 
 
-def test_queue_of_cross_batch_memory_resumes(straight, tmp_path, monkeypatch):
+def test_queue_of_cross_batch_memory_resumes(tmp_path, monkeypatch):
     contrastive = {"loss": {"ContrastiveLoss": {}}, "memory_size": 37}
     loss = {"metric_loss~OVERRIDE~": {"CrossBatchMemory": contrastive}}
     changes = {
         "loss_funcs": loss,
         "optimizers": {"metric_loss_optimizer~DELETE~": {}},
     }
-    expected = history(run(tmp_path / "straight", changes), "seed0")
-    with monkeypatch.context() as patch:
-        kill_at(patch, 30)
-        with pytest.raises(Killed):
-            run(tmp_path, changes)
-    assert (
-        0 < len(history(tmp_path / "tiny/norm_softmax_memvir", "seed0")["epochs"]) < 4
-    )
-    assert history(run(tmp_path, changes), "seed0") == expected
+    check_killed_in_mid_run(monkeypatch, tmp_path, changes, writes=30)
