@@ -11,7 +11,16 @@ from rich.console import Console  # noqa: E402
 from benchmarks.config import save  # noqa: E402
 from benchmarks.protocol.history import History  # noqa: E402
 from benchmarks.report import ReportError  # noqa: E402
-from benchmarks.study import STAGES, Job, compared, reports, stages  # noqa: E402
+from benchmarks.study import (  # noqa: E402
+    STAGES,
+    Job,
+    compared,
+    differences,
+    reports,
+    stages,
+)
+from benchmarks.study.controls import controls_tables  # noqa: E402
+from benchmarks.study.factors import factors_tables  # noqa: E402
 from benchmarks.study.picked import picked_tables  # noqa: E402
 from benchmarks.study.reports import with_tables  # noqa: E402
 from benchmarks.study.shares import shares_tables  # noqa: E402
@@ -82,20 +91,22 @@ def test_shares_and_differences_of_the_trials(tmp_path):
     ]
 
 
-def curve(job, results, values):
+def curve(job, results, values, share=None):
     """A finished run by (held-out, test) MAP@R, an epoch each.
 
     Recall@1 is half as much, R-Precision a quarter.
     """
+    memvir = {} if share is None else {"share_of_actual_classes": share}
 
     def metrics(value):
-        return {m: value / 2**k for k, m in enumerate(compared.METRICS)}
+        return {m: value / 2**k for k, m in enumerate(differences.METRICS)}
 
     epochs = [
         {
             "epoch": n,
             "step": 1000 * n,
             "loss": 1.0,
+            "memvir": memvir,
             "splits": {
                 "val": metrics(held_out),
                 "test": metrics(test),
@@ -120,7 +131,9 @@ def table_of(text, heading):
 
 def test_tables_of_differences(tmp_path):
     """By how epochs are picked, and by the length of training; by hand."""
-    assert compared.by_selection(tmp_path) == compared.by_length(tmp_path) == ""
+    assert (
+        compared.comparison_tables(tmp_path) == compared.length_tables(tmp_path) == ""
+    )
     plain = [(0.3, 0.20), (0.5, 0.30), (0.4, 0.50), (0.1, 0.10)]  # 2 is picked, 3 best
     ours = [(0.3, 0.10), (0.2, 0.20), (0.6, 0.44), (0.1, 0.40)]  # 3 is, 1 until 2
     for seed in (0, 1):
@@ -141,7 +154,7 @@ def test_tables_of_differences(tmp_path):
     def cell(mean, half=12.71):
         return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
 
-    head, _, row = table_of(compared.by_selection(tmp_path), "glyphs, MAP@R")
+    head, _, row = table_of(compared.comparison_tables(tmp_path), "glyphs, MAP@R")
     means = {
         "picked epoch": 15,
         "last epoch": 31,
@@ -157,12 +170,69 @@ def test_tables_of_differences(tmp_path):
         *map(cell, (15, 31, -5)),
         "+10.00 [+10.00, +10.00]",
     ]
-    *_, row = table_of(compared.by_selection(tmp_path), "glyphs, Recall@1")
+    *_, row = table_of(compared.comparison_tables(tmp_path), "glyphs, Recall@1")
     assert row[2:5] == ["15.00", "22.50", "+7.50 [+1.15, +13.85]"]
-    head, _, row = table_of(compared.by_length(tmp_path), "glyphs")
+    head, _, row = table_of(compared.length_tables(tmp_path), "glyphs")
     steps = [f"{thousands},000 steps" for thousands in (1, 2, 3, 4)]
     assert head == ["loss", "pairs", *steps]
     assert row == ["cosface", "2", *map(cell, (-9, -19, 15, 15))]
+
+
+def test_controls_have_the_rates_of_memvir(tmp_path, monkeypatch):
+    """MemVir is held against them, and they against the plain loss; by hand."""
+    name = "glyphs/softmax"
+    jobs = [Job("controls", f"{name}+lr_1_1", name, (), s, name) for s in (0, 1, 2)]
+    monkeypatch.setitem(STAGES, "glyphs-controls", lambda results: iter(jobs))
+    assert controls_tables(tmp_path) == ""
+    for seed in (0, 1, 2):
+        plain = Job("main", name, name, (), seed)
+        memvir = Job("main", f"{name}_memvir", f"{name}_memvir", (), seed, name)
+        curve(plain, tmp_path, [(0.3, 0.20), (0.2, 0.90)])  # the first is picked
+        curve(memvir, tmp_path, [(0.2, 0.90), (0.3, 0.30 + 0.02 * seed)])
+    for seed in (0, 1):
+        curve(jobs[seed], tmp_path, [(0.3, 0.25 - 0.02 * seed), (0.1, 0.90)])
+    head, _, row = table_of(controls_tables(tmp_path), "glyphs, MAP@R")
+    assert dict(zip(head, row)) == {
+        "loss": "softmax",
+        "pairs": "2",
+        "plain": "20.00",
+        "at MemVir's rates": "24.00",
+        "with MemVir": "31.00",
+        "difference at those": "+7.00 [-18.41, +32.41]",  # of 5 and 9; t = 12.71
+        "of rates alone": "+4.00 [-8.71, +16.71]",
+    }
+
+
+def test_factors_have_a_line_each(tmp_path, monkeypatch):
+    """Plain runs of the comparison count as far as a factor's runs go."""
+    name, length = "glyphs/norm_softmax", stages.FACTOR_EPOCHS
+    made = []
+    for seed in (0, 1):
+        memory, changed = f"{name}_memvir_5_2", f"{name}_memvir+eps_0.01"
+        made += [
+            Job("factors", memory, f"{name}_memvir", (), seed, name),
+            Job("factors", f"{name}+eps_0.01", name, (), seed),
+            Job("factors", changed, f"{name}_memvir", (), seed, f"{name}+eps_0.01"),
+        ]
+    other = f"{name}_memvir_1_504"  # has not begun
+    made.append(Job("factors", other, f"{name}_memvir", (), 0, name))
+    monkeypatch.setitem(STAGES, "glyphs-factors", lambda results: iter(made))
+    assert factors_tables(tmp_path) == ""
+    for job, test, share in zip(made, (0.3, 0.5, 0.4) * 2, (0.25, None, 0.75) * 2):
+        early = [(0.1, 0.9)] * (length - 1)
+        curve(job, tmp_path, [*early, (0.2, test + 0.02 * job.seed)], share)
+    for seed in (0, 1):
+        values = [(0.1, 0.0)] * (length - 1) + [(0.2, 0.2)] + [(0.9, 0.9)] * length
+        curve(Job("main", name, name, (), seed), tmp_path, values)
+    head, _, *rows = table_of(factors_tables(tmp_path), "glyphs, MAP@R")
+    shown = [dict(zip(head, row)) for row in rows]
+    assert [row["change"] for row in shown] == ["N = 5, M = 2", "eps 0.01"]
+    numbers = [(row["plain"], row["with MemVir"], row["share"]) for row in shown]
+    assert numbers == [("20.00", "31.00", "0.25"), ("51.00", "41.00", "0.75")]
+    # Of 10 and 12; t = 12.71.
+    picked = [row["picked epoch"] for row in shown]
+    assert picked == ["+11.00 [-1.71, +23.71]", "-10.00 [-10.00, -10.00]"]
+    assert shown[0]["last epoch"] == shown[0]["picked epoch"]
 
 
 def test_reports_are_made_as_they_are_listed(tmp_path, monkeypatch):

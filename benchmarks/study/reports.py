@@ -13,10 +13,13 @@ from rich.console import Console
 from ..report import ReportError, run
 from ..report.files import write_text
 from ..report.run import FIGURES
-from .compared import METRICS, by_length, by_selection
+from .compared import comparison_tables, length_tables
+from .controls import controls_tables, with_controls
+from .differences import METRICS
+from .factors import factors_tables
 from .picked import picked_tables
 from .shares import shares_tables
-from .stages import FACTOR_EPOCHS, STAGES
+from .stages import FACTOR_EPOCHS
 
 MARKED = re.compile(
     r"(?P<begin><!-- table: (?P<report>\S+) / (?P<heading>.+) -->)\n"
@@ -26,18 +29,11 @@ MARKED = re.compile(
 TABLES: dict[str, Callable[[Path], str]] = {
     "picked": picked_tables,
     "shares": shares_tables,
-    "comparison": by_selection,
-    "length": by_length,
+    "comparison": comparison_tables,
+    "length": length_tables,
+    "equal_rates": controls_tables,
+    "one_factor": factors_tables,
 }
-
-
-def with_controls(results: Path) -> dict[str, str]:
-    """The arms with MemVir against the plain losses at their rates, as far as run."""
-    return {
-        f"{job.preset}_memvir": job.name
-        for job in STAGES["glyphs-controls"](results)
-        if job.finished(results)
-    }
 
 
 @dataclass(frozen=True)
