@@ -1,4 +1,4 @@
-"""docs/results: every number is one that `report` makes of the committed results.
+"""docs/results: every table is one that `report` makes of the committed results.
 
 And so are the marked tables of other pages.
 """
@@ -22,7 +22,9 @@ from benchmarks.study import REPORTS, STAGES  # noqa: E402
 from benchmarks.study.reports import (  # noqa: E402
     METRICS,
     TABLES,
+    TABLES_FILE,
     folders_there,
+    tables,
     with_tables,
 )
 
@@ -74,14 +76,14 @@ def test_tables_are_those_of_the_committed_results(name):
         reported.baselines(RESULTS),
     )
     committed = (PAGES / name / "report.md").read_text()
-    tables = re.sub(r"!\[.*\n?", "", committed).rstrip()
-    assert tables == as_markdown(report).rstrip()
+    text = re.sub(r"!\[.*\n?", "", committed).rstrip()
+    assert text == as_markdown(report).rstrip()
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_more_tables_are_of_the_committed_results(name):
-    path = PAGES / name / "report.md"
-    assert (path.read_text() if path.exists() else "") == TABLES[name](RESULTS)
+def test_further_tables_are_of_the_committed_results(name):
+    path = PAGES / name / TABLES_FILE
+    assert (path.read_text() if path.exists() else "") == tables(name, RESULTS)
 
 
 @pytest.mark.parametrize("path", [PAGE, TUNING], ids=lambda path: path.stem)
@@ -102,9 +104,12 @@ def test_the_command_writes_reports_and_pages(tmp_path):
     assert result.exit_code == 0, result.output
     for path in (PAGE, TUNING):
         assert (tmp_path / path.name).read_text() == path.read_text()
-    written = {path.name for path in (tmp_path / "results").iterdir()}
-    assert written == {path.name for path in PAGES.iterdir()}
-    (mark,) = re.findall("<!-- table: tuning .*-->", page.read_text())[:1]
+    written, committed = (
+        {path.relative_to(folder) for path in folder.rglob("*.md")}
+        for folder in (tmp_path / "results", PAGES)
+    )
+    assert written == committed
+    (mark,) = re.findall("<!-- table: tuning/report .*-->", page.read_text())[:1]
     page.write_text(f"{mark.replace('glyphs', 'nowhere')}\n<!-- end -->\n")
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1 and "has no table under 'nowhere" in result.output

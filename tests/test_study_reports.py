@@ -14,8 +14,8 @@ from benchmarks.report import ReportError  # noqa: E402
 from benchmarks.study import (  # noqa: E402
     STAGES,
     Job,
+    columns,
     compared,
-    differences,
     reports,
     stages,
 )
@@ -32,7 +32,7 @@ def test_tables_of_the_page_are_brought_up_to_date(tmp_path):
     (tmp_path / "main").mkdir()
     text = "# Report\n\n## a, b\n\n| x |\n| 1 |\n\n| y |\n\n## c\n\n| z |\n"
     (tmp_path / "main" / "report.md").write_text(text)
-    begin, end = "<!-- table: main / {} -->", "<!-- end -->"
+    begin, end = "<!-- table: main/report / {} -->", "<!-- end -->"
     page = "\n".join(["one", begin.format("a, b"), "| old |", end, "two", ""])
     filled = "\n".join(["one", begin.format("a, b"), "| x |", "| 1 |", end, "two", ""])
     assert with_tables(page, tmp_path) == filled
@@ -52,8 +52,8 @@ def test_what_was_picked(tmp_path):
     assert "emoji" not in text
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.split("\n")]
     (softmax,) = [row for row in rows if row[:1] == ["softmax"]]
-    # Plain: 30 to 35, the sixth trial best. MemVir: 30 to 32, then 40 to 42 with the
-    # third memory and the plain loss's third rates.
+    # Plain: 30 to 35, the sixth trial best. MemVir: 30 to 32 at the plain loss's third
+    # rates, then 40 to 42, with another memory in the last trial.
     assert softmax == [
         "softmax",
         "0.004, 0.1",
@@ -75,11 +75,13 @@ def test_shares_and_differences_of_the_trials(tmp_path):
     ours = {"memvir": (0.33, 0.34, 0.32), "more": (0.36, 0.37, 0.38)}
     for name, values in ours.items():
         for k, job in enumerate(STAGES[f"glyphs-tune-{name}"](tmp_path)):
-            share = {"share_of_actual_classes": values[k % 3] + 0.5}
-            memvir = {} if "anchor" in job.name else share
+            share = values[k % 3] + 0.5 + 0.01 * (k // 3)
+            memvir = {"share_of_actual_classes": share}
+            memvir = {} if "anchor" in job.name else memvir
             finish(job, tmp_path, held_out=values[k % 3], memvir=memvir)
-    head, _, *rows = table_of(shares_tables(tmp_path), "glyphs")
+    head, _, *rows = table_of(shares_tables(tmp_path), "glyphs, shares")
     assert head == ["setting", *stages.LOSSES]
+    assert [row[2][:4] for row in rows[:3]] == ["0.84", "0.85", "0.83"]  # its own
     assert [[row[0], row[1], row[-1]] for row in rows] == [
         ["N = 5, M = 20", "0.83 (-2.00)", "- (-2.00)"],
         ["N = 5, M = 100", "0.84 (-1.00)", "- (-1.00)"],
@@ -96,17 +98,18 @@ def curve(job, results, values, share=None):
 
     Recall@1 is half as much, R-Precision a quarter.
     """
-    memvir = {} if share is None else {"share_of_actual_classes": share}
+    name = "share_of_actual_classes"
+    last, before = ({}, {}) if share is None else ({name: share}, {name: 0.0})
 
     def metrics(value):
-        return {m: value / 2**k for k, m in enumerate(differences.METRICS)}
+        return {m: value / 2**k for k, m in enumerate(columns.METRICS)}
 
     epochs = [
         {
             "epoch": n,
             "step": 1000 * n,
             "loss": 1.0,
-            "memvir": memvir,
+            "memvir": last if n == len(values) else before,
             "splits": {
                 "val": metrics(held_out),
                 "test": metrics(test),
@@ -161,7 +164,7 @@ def test_tables_of_differences(tmp_path):
         "best on test": -5,
         "held-out classes": 10,
     }
-    assert head[4:] == list(means)
+    assert head == ["loss", "pairs", "plain", "with MemVir", *means]
     assert row == [
         "cosface",
         "2",
@@ -172,14 +175,19 @@ def test_tables_of_differences(tmp_path):
     ]
     *_, row = table_of(compared.comparison_tables(tmp_path), "glyphs, Recall@1")
     assert row[2:5] == ["15.00", "22.50", "+7.50 [+1.15, +13.85]"]
-    head, _, row = table_of(compared.length_tables(tmp_path), "glyphs")
+    *_, row = table_of(compared.comparison_tables(tmp_path), "glyphs, R-Precision")
+    assert row[2:5] == ["7.50", "11.25", "+3.75 [+0.57, +6.93]"]
+    head, _, row = table_of(compared.length_tables(tmp_path), "glyphs, length")
     steps = [f"{thousands},000 steps" for thousands in (1, 2, 3, 4)]
     assert head == ["loss", "pairs", *steps]
     assert row == ["cosface", "2", *map(cell, (-9, -19, 15, 15))]
 
 
-def test_controls_have_the_rates_of_memvir(tmp_path, monkeypatch):
-    """MemVir is held against them, and they against the plain loss; by hand."""
+def test_table_of_controls(tmp_path, monkeypatch):
+    """MemVir is held against them, and they against the plain loss; by hand.
+
+    A seed without a control is in no number.
+    """
     name = "glyphs/softmax"
     jobs = [Job("controls", f"{name}+lr_1_1", name, (), s, name) for s in (0, 1, 2)]
     monkeypatch.setitem(STAGES, "glyphs-controls", lambda results: iter(jobs))
@@ -187,7 +195,8 @@ def test_controls_have_the_rates_of_memvir(tmp_path, monkeypatch):
     for seed in (0, 1, 2):
         plain = Job("main", name, name, (), seed)
         memvir = Job("main", f"{name}_memvir", f"{name}_memvir", (), seed, name)
-        curve(plain, tmp_path, [(0.3, 0.20), (0.2, 0.90)])  # the first is picked
+        own = 0.5 if seed == 2 else 0.2
+        curve(plain, tmp_path, [(0.3, own), (0.2, 0.90)])  # the first is picked
         curve(memvir, tmp_path, [(0.2, 0.90), (0.3, 0.30 + 0.02 * seed)])
     for seed in (0, 1):
         curve(jobs[seed], tmp_path, [(0.3, 0.25 - 0.02 * seed), (0.1, 0.90)])
@@ -195,11 +204,11 @@ def test_controls_have_the_rates_of_memvir(tmp_path, monkeypatch):
     assert dict(zip(head, row)) == {
         "loss": "softmax",
         "pairs": "2",
-        "plain": "20.00",
-        "at MemVir's rates": "24.00",
+        "plain, own rates": "20.00",
+        "plain, MemVir's": "24.00",
         "with MemVir": "31.00",
-        "difference at those": "+7.00 [-18.41, +32.41]",  # of 5 and 9; t = 12.71
-        "of rates alone": "+4.00 [-8.71, +16.71]",
+        "MemVir, equal rates": "+7.00 [-18.41, +32.41]",  # of 5 and 9; t = 12.71
+        "rates, no MemVir": "+4.00 [-8.71, +16.71]",
     }
 
 
@@ -220,15 +229,18 @@ def test_factors_have_a_line_each(tmp_path, monkeypatch):
     assert factors_tables(tmp_path) == ""
     for job, test, share in zip(made, (0.3, 0.5, 0.4) * 2, (0.25, None, 0.75) * 2):
         early = [(0.1, 0.9)] * (length - 1)
+        share = share and share + 0.1 * job.seed
         curve(job, tmp_path, [*early, (0.2, test + 0.02 * job.seed)], share)
     for seed in (0, 1):
         values = [(0.1, 0.0)] * (length - 1) + [(0.2, 0.2)] + [(0.9, 0.9)] * length
         curve(Job("main", name, name, (), seed), tmp_path, values)
     head, _, *rows = table_of(factors_tables(tmp_path), "glyphs, MAP@R")
     shown = [dict(zip(head, row)) for row in rows]
-    assert [row["change"] for row in shown] == ["N = 5, M = 2", "eps 0.01"]
+    assert [row["change"] for row in shown] == ["N = 5, M = 2", "Adam's eps 0.01"]
     numbers = [(row["plain"], row["with MemVir"], row["share"]) for row in shown]
-    assert numbers == [("20.00", "31.00", "0.25"), ("51.00", "41.00", "0.75")]
+    assert numbers == [("20.00", "31.00", "0.30"), ("51.00", "41.00", "0.80")]
+    assert [row["pairs"] for row in shown] == ["2", "2"]
+    assert {row["held-out classes"] for row in shown} == {"+0.00 [+0.00, +0.00]"}
     # Of 10 and 12; t = 12.71.
     picked = [row["picked epoch"] for row in shown]
     assert picked == ["+11.00 [-1.71, +23.71]", "-10.00 [-10.00, -10.00]"]
@@ -248,6 +260,32 @@ def test_reports_are_made_as_they_are_listed(tmp_path, monkeypatch):
     reports.write_reports(tmp_path, tmp_path / "pages", Console(quiet=True))
     assert set(made) == {"main"} and made["main"][1]["until"] is None
     finish(Job("factors", "glyphs/arm", "glyphs/norm_softmax", (), 0), tmp_path)
+    control = Job("controls", "glyphs/softmax+lr", "glyphs/softmax", (), 0)
+    finish(control, tmp_path)
+    monkeypatch.setitem(STAGES, "glyphs-controls", lambda results: iter([control]))
     reports.write_reports(tmp_path, tmp_path / "pages", Console(quiet=True))
-    assert made["factors"][0] == ["factors", "main/glyphs/norm_softmax"]
+    assert set(made) == {"main", "controls", "factors"}
+    assert made["factors"][0] == ["factors/glyphs", "main/glyphs/norm_softmax"]
     assert made["factors"][1]["until"] == stages.FACTOR_EPOCHS
+    against = {"glyphs/softmax_memvir": "glyphs/softmax+lr"}
+    assert made["controls"][1]["baselines"] == against
+
+
+def test_tables_without_results_go(tmp_path, monkeypatch):
+    """Nothing stays for a page to be filled with, and no page is half brought up."""
+    old = tmp_path / "pages" / "controls" / reports.TABLES_FILE
+    old.parent.mkdir(parents=True)
+    old.write_text("## glyphs, MAP@R\n\n| old |\n")
+    marks = "<!-- table: {} / glyphs, MAP@R -->\n| as it was |\n<!-- end -->\n"
+    for name, of in (("a", "main/tables"), ("b", "controls/tables")):
+        (tmp_path / f"{name}.md").write_text(marks.format(of))
+    made = {"main": (lambda results: "\n## glyphs, MAP@R\n\n| new |\n",)}
+    made["controls"] = (lambda results: "",)
+    monkeypatch.setattr(reports, "TABLES", made)
+    with pytest.raises(ReportError, match="controls/tables.md has no table"):
+        reports.write_reports(tmp_path, tmp_path / "pages", Console(quiet=True))
+    assert not old.exists()
+    assert "| as it was |" in (tmp_path / "a.md").read_text()
+    (tmp_path / "b.md").unlink()
+    reports.write_reports(tmp_path, tmp_path / "pages", Console(quiet=True))
+    assert "| new |" in (tmp_path / "a.md").read_text()

@@ -60,8 +60,14 @@ def record(folder: Path, device: torch.device) -> None:
     os.replace(temporary, path)
 
 
+CODE = ("--", ":/", ":(top,exclude)benchmarks/results")  # as git's pathspecs
+
+
 def git_state() -> dict[str, Any]:
-    """The checkout's revision, and whether files differ from it; empty without git."""
+    """The checkout's revision, and whether files differ from it; empty without git.
+
+    New results do not count as changes.
+    """
     root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
@@ -75,7 +81,7 @@ def git_state() -> dict[str, Any]:
     try:
         return {
             "revision": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no", *CODE)),
         }
     except (OSError, subprocess.CalledProcessError):
         return {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from .arms import Pairs
 from .experiments import Experiment
@@ -120,16 +121,32 @@ def _test_split(arm: Experiment) -> str:
 
 
 def _versions(arm: Experiment) -> str:
-    """Of environment.json, which is another program's: whatever of it is there."""
-    known = arm.environment.get("versions")
+    """Of environment.json, which is another program's: whatever of it is there.
+
+    Of all sessions; those of one experiment may have differed.
+    """
+    sessions = arm.environment.get("sessions")
+    sessions = sessions if isinstance(sessions, list) else []
+    known = [one for one in (*sessions, arm.environment) if isinstance(one, dict)]
+    packages = dict.fromkeys(filter(None, map(_packages, known)))
+    revisions = dict.fromkeys(filter(None, map(_revision, known)))
+    parts = [" or ".join(packages)] if packages else []
+    parts += [f"revision {' and '.join(revisions)}"] if revisions else []
+    return ", ".join(parts) or "unknown"
+
+
+def _packages(session: Mapping[str, Any]) -> str:
+    known = session.get("versions")
     known = known if isinstance(known, dict) else {}
     by_name = {str(name).replace("_", "-").lower(): known[name] for name in known}
-    parts = [f"{name} {by_name[name]}" for name in PACKAGES if name in by_name]
-    git = arm.environment.get("git")
-    if isinstance(git, dict) and git.get("revision"):
-        dirty = " with changes" if git.get("dirty") else ""
-        parts.append(f"revision {str(git['revision'])[:12]}{dirty}")
-    return ", ".join(parts) or "unknown"
+    return ", ".join(f"{name} {by_name[name]}" for name in PACKAGES if name in by_name)
+
+
+def _revision(session: Mapping[str, Any]) -> str:
+    git = session.get("git")
+    if not isinstance(git, dict) or not git.get("revision"):
+        return ""
+    return f"{str(git['revision'])[:12]}{' with changes' if git.get('dirty') else ''}"
 
 
 def _stops(trials: Iterable[Trial]) -> str:

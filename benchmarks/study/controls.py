@@ -9,18 +9,18 @@ from ..report.build import build
 from ..report.experiments import load
 from ..report.names import metric_label, split_name
 from ..report.structure import Report
-from .differences import ABOUT, METRICS, PICKED, differences, means, numbers, table
+from .columns import ABOUT, METRICS, PICKED, differences, means, numbers, table
 from .jobs import Job
-from .pages import page
+from .pages import markdown
 from .stages import STAGES
 
 STAGE = "glyphs-controls"
 DATASET = "glyphs"
 
 ABOUT_CONTROLS = (
-    "On test classes, at the epoch that is best on held-out classes. The plain loss at "
-    "the rates picked for it, and at those of the arm with MemVir; MemVir minus the "
-    "latter; the latter minus the former."
+    "Test classes, at the epoch that is best on held-out classes: the plain loss at "
+    "its own learning rates and at those of the arm with MemVir, and that arm; MemVir "
+    "minus plain at MemVir's rates; plain at MemVir's rates minus plain at its own."
 )
 
 
@@ -41,7 +41,7 @@ def controls_tables(results: Path) -> str:
             f"{DATASET}, {metric_label(metric)}": _table(report, metric, controls)
             for metric in METRICS
         }
-    return page("At equal learning rates", sections, ABOUT, ABOUT_CONTROLS)
+    return markdown("At equal learning rates", sections, ABOUT, ABOUT_CONTROLS)
 
 
 def _finished(results: Path) -> Iterator[Job]:
@@ -59,13 +59,13 @@ def _arm(experiment: str) -> str:
 def _table(report: Report, metric: str, controls: Mapping[str, str]) -> str:
     """`controls`: by arm with MemVir."""
     both = means(report, metric)
-    of_rates = differences(report, PICKED, metric)
+    delta = differences(report, PICKED, metric)
     columns = {
         "pairs": numbers(report, metric),
-        "plain": {arm: both[control][0] for arm, control in controls.items()},
-        "at MemVir's rates": {arm: both[arm][0] for arm in controls},
+        "plain, own rates": {arm: both[own][0] for arm, own in controls.items()},
+        "plain, MemVir's": {arm: both[arm][0] for arm in controls},
         "with MemVir": {arm: both[arm][1] for arm in controls},
-        "difference at those": differences(report, PICKED, metric),
-        "of rates alone": {a: of_rates[control] for a, control in controls.items()},
+        "MemVir, equal rates": delta,
+        "rates, no MemVir": {arm: delta[own] for arm, own in controls.items()},
     }
     return table("loss", columns, [(a, a.removesuffix("_memvir")) for a in controls])

@@ -9,21 +9,29 @@ from ..report.build import build
 from ..report.experiments import load
 from ..report.names import metric_label, split_name
 from ..report.structure import Report
-from .differences import (
+from .columns import (
     ABOUT,
     ABOUT_SELECTIONS,
+    HEADINGS,
     METRICS,
-    SELECTIONS,
     Cells,
     by_selection,
     table,
 )
-from .pages import page
+from .pages import markdown
 from .stages import COMPARED, FACTOR_EPOCHS, STAGES
 
 # Of the comparison's plain runs so much is as long as a factor's run.
 LENGTHS = {"glyphs": FACTOR_EPOCHS, "emoji": None}
 
+CHANGES = {
+    "+class_lr_x0.1": "class weights' rate x 0.1",
+    "+class_lr_x10": "class weights' rate x 10",
+    "+eps_0.01": "Adam's eps 0.01",
+    "+100_classes": "100 training classes",
+    "+300_classes": "300 training classes",
+    "+random": "random weights",
+}
 ABOUT_SHARE = (
     "share: the mean probability of a batch's rows on actual classes in the last epoch."
 )
@@ -38,12 +46,14 @@ def factors_tables(results: Path) -> str:
             continue
         folders = [results / "factors" / dataset, results / "main" / dataset]
         there = [folder for folder in folders if folder.exists()]
-        report = build(load(there, LENGTHS[dataset]), tuple(SELECTIONS), METRICS)
+        report = build(load(there, LENGTHS[dataset]), tuple(HEADINGS), METRICS)
         for metric in METRICS:
             columns = {**by_selection(report, metric), "share": _shares(report)}
             heading = f"{dataset}, {metric_label(metric)}"
             sections[heading] = table("change", columns, arms)
-    return page("One factor at a time", sections, ABOUT, ABOUT_SELECTIONS, ABOUT_SHARE)
+    return markdown(
+        "One factor at a time", sections, ABOUT, ABOUT_SELECTIONS, ABOUT_SHARE
+    )
 
 
 def _arms(dataset: str, results: Path) -> list[tuple[str, str]]:
@@ -58,10 +68,10 @@ def _arms(dataset: str, results: Path) -> list[tuple[str, str]]:
 
 
 def _change(arm: str) -> str:
-    """ "N = 5, M = 2" of norm_softmax_memvir_5_2, "eps 0.01" of ..._memvir+eps_0.01."""
+    """Of norm_softmax_memvir_5_2 "N = 5, M = 2"."""
     change = arm.partition("_memvir")[2]
     if change.startswith("+"):
-        return change[1:].replace("_", " ")
+        return CHANGES[change]
     num_steps, step_gap = change[1:].split("_")
     return f"N = {num_steps}, M = {step_gap}"
 

@@ -1,4 +1,4 @@
-"""Reports of nothing but tables."""
+"""Pages of nothing but tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from .stages import COMPARED
 
 
-def page(title: str, sections: Mapping[str, str], *about: str) -> str:
+def markdown(title: str, sections: Mapping[str, str], *about: str) -> str:
     """Markdown; "" if there are no sections, which are tables by heading."""
     if not sections:
         return ""
@@ -17,12 +17,14 @@ def page(title: str, sections: Mapping[str, str], *about: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def of_tuned(table: Callable[[str, Path], str], results: Path) -> dict[str, str]:
-    """The tables of the data sets whose tuning is over."""
+def of_tuned(
+    name: str, table: Callable[[str, Path], str], results: Path
+) -> dict[str, str]:
+    """The tables of the data sets whose tuning is over, by heading."""
     tables = {}
     for dataset in COMPARED:
         try:
-            tables[dataset] = table(dataset, results)
+            tables[f"{dataset}, {name}"] = table(dataset, results)
         except FileNotFoundError:
             continue
     return tables

@@ -9,31 +9,38 @@ from rich.table import Table
 
 from ..report import cells
 from ..report.tables import as_text
-from .pages import of_tuned, page
+from .pages import markdown, of_tuned
 from .settings import Rates
 from .stages import COMPARED
 from .tuning import best, held_out, memvir_trials, plain_trials
 
 HEADINGS = (
     "loss",
-    "plain: network, class weights",
-    "MAP@R",
-    "with MemVir: network, class weights",
+    "plain: rates",
+    "held-out MAP@R",
+    "with MemVir: rates",
     "N, M",
-    "MAP@R",
+    "held-out MAP@R",
     "difference",
+)
+NUMBERS = ("held-out MAP@R", "difference")
+ABOUT = (
+    "Rates are the learning rates of network and class weights. One seed; accuracies "
+    "in percent, the best of the trial's evaluations."
 )
 
 
 def picked_tables(results: Path) -> str:
     """A section a data set whose tuning is over."""
-    return page("Picked", of_tuned(_table, results))
+    return markdown(
+        "Picked settings", of_tuned("picked settings", _table, results), ABOUT
+    )
 
 
 def _table(dataset: str, results: Path) -> str:
     table = Table(box=MARKDOWN)
     for heading in HEADINGS:
-        table.add_column(heading, justify="right" if "MAP" in heading else "left")
+        table.add_column(heading, justify="right" if heading in NUMBERS else "left")
     for loss in COMPARED[dataset]:
         plain = plain_trials(dataset, loss)
         memvir = memvir_trials(dataset, loss, results)

@@ -13,9 +13,9 @@ from rich.console import Console
 from ..report import ReportError, run
 from ..report.files import write_text
 from ..report.run import FIGURES
+from .columns import METRICS
 from .compared import comparison_tables, length_tables
 from .controls import controls_tables, with_controls
-from .differences import METRICS
 from .factors import factors_tables
 from .picked import picked_tables
 from .shares import shares_tables
@@ -25,15 +25,14 @@ MARKED = re.compile(
     r"(?P<begin><!-- table: (?P<report>\S+) / (?P<heading>.+) -->)\n"
     r"(?:\|.*\n)*(?P<end><!-- end -->)"
 )
-# Reports of nothing but tables, by folder; "" where there are no results yet.
-TABLES: dict[str, Callable[[Path], str]] = {
-    "picked": picked_tables,
-    "shares": shares_tables,
-    "comparison": comparison_tables,
-    "length": length_tables,
-    "equal_rates": controls_tables,
-    "one_factor": factors_tables,
+# Further tables, in a file beside each report.
+TABLES: dict[str, tuple[Callable[[Path], str], ...]] = {
+    "main": (comparison_tables, length_tables),
+    "tuning": (picked_tables, shares_tables),
+    "controls": (controls_tables,),
+    "factors": (factors_tables,),
 }
+TABLES_FILE = "tables.md"
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,17 @@ REPORTS = {
         figures=("differences", "curves"),
     ),
     "factors": Reported(
+        ("factors/glyphs", "main/glyphs/norm_softmax"),
+        ("last", "best_on_validation"),
+        until=FACTOR_EPOCHS,
+    ),
+    "random_weights": Reported(
         (
-            "factors",
-            "main/glyphs/norm_softmax",
+            "factors/emoji",
             "main/emoji/norm_softmax",
             "main/emoji/norm_softmax_memvir",
         ),
         ("last", "best_on_validation"),
-        until=FACTOR_EPOCHS,
     ),
 }
 
@@ -105,18 +107,27 @@ def write_reports(results: Path, output: Path, console: Console) -> None:
             figures=reported.figures,
         )
         console.print(f"{name}: {output / name}", soft_wrap=True)
-    for name, make in TABLES.items():
-        if text := make(results):
-            (output / name).mkdir(parents=True, exist_ok=True)
-            write_text(output / name / "report.md", text)
-    for page in sorted(output.parent.glob("*.md")):
-        text = page.read_text()
-        if MARKED.search(text):
-            write_text(page, with_tables(text, output))
+    for name in TABLES:
+        path = output / name / TABLES_FILE
+        if text := tables(name, results):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, text)
+        else:
+            path.unlink(missing_ok=True)
+    pages = {path: path.read_text() for path in sorted(output.parent.glob("*.md"))}
+    marked = {path: text for path, text in pages.items() if MARKED.search(text)}
+    filled = {path: with_tables(text, output) for path, text in marked.items()}
+    for path, text in filled.items():
+        write_text(path, text)
+
+
+def tables(name: str, results: Path) -> str:
+    """The further ones of a report; "" where there are no results for them yet."""
+    return "\n".join(filter(None, (make(results) for make in TABLES[name])))
 
 
 def with_tables(page: str, output: Path) -> str:
-    """The page with the first table of a section of a report between its marks.
+    """The page with the first table of a file's section between each pair of marks.
 
     Raises:
         ReportError: a mark names a report or a section that is not there.
@@ -124,7 +135,7 @@ def with_tables(page: str, output: Path) -> str:
 
     def filled(match: re.Match[str]) -> str:
         report, heading = match["report"], match["heading"]
-        path = output / report / "report.md"
+        path = output / f"{report}.md"
         text = path.read_text() if path.exists() else ""
         section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
         table = re.search(r"^(\|.*\n)+", section, re.MULTILINE)

@@ -12,7 +12,7 @@ from ..report import cells
 from ..report.actual_shares import SHARE
 from ..report.tables import as_text
 from .jobs import Job
-from .pages import of_tuned, page
+from .pages import markdown, of_tuned
 from .settings import Memory
 from .stages import COMPARED
 from .tuning import (
@@ -25,15 +25,15 @@ from .tuning import (
 )
 
 ABOUT = (
-    "The share of actual classes in the last epoch, and in parentheses the primary "
-    "metric minus the plain loss's at the same learning rates, on held-out classes, in "
-    "percent. One seed."
+    "The share of actual classes, a mean over the last epoch, and in parentheses the "
+    "best held-out MAP@R minus the plain loss's at the same learning rates, in points. "
+    "One seed."
 )
 
 
 def shares_tables(results: Path) -> str:
     """A section a data set whose tuning is over: a line a setting, a column a loss."""
-    return page("Shares", of_tuned(_table, results), ABOUT)
+    return markdown("Shares", of_tuned("shares", _table, results), ABOUT)
 
 
 def _table(dataset: str, results: Path) -> str:

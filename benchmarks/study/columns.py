@@ -1,6 +1,6 @@
-"""Differences of arms to their baselines, as the columns of tables.
+"""Columns of tables: arms, and their differences to their baselines.
 
-A column is its cells by arm: labels as in reports.
+A column is its cells by arm; arms have their labels of reports.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..report.tables import as_text
 
 METRICS = ("mean_average_precision_at_r", "precision_at_1", "r_precision")
 PICKED = "best_on_validation"
-SELECTIONS = {
+HEADINGS = {  # by selection
     PICKED: "picked epoch",
     "last": "last epoch",
     "best_on_test": "best on test",
@@ -26,13 +26,13 @@ SELECTIONS = {
 Cells = Mapping[str, str]
 
 ABOUT = (
-    "MemVir minus plain, in percent: means over pairs of seeds, in brackets their 95% "
-    "intervals by Student's t."
+    "Accuracies are in percent, differences in points: means over pairs of seeds, in "
+    "brackets their 95% intervals by Student's t."
 )
 ABOUT_SELECTIONS = (
-    "plain, with MemVir: on test classes, at the epoch that is best on held-out "
-    "classes, as is the first difference. The last one is of the held-out classes "
-    "themselves."
+    "MemVir minus plain. Means and the first difference are of test classes, at the "
+    "epoch that is best on held-out classes; the last difference is of the held-out "
+    "classes themselves, at that epoch."
 )
 
 
@@ -40,7 +40,7 @@ def by_selection(report: Report, metric: str) -> dict[str, Cells]:
     """Numbers of pairs, means, and differences by how the epoch is picked.
 
     Args:
-        report: with all of SELECTIONS.
+        report: by all selections of HEADINGS.
     """
     both = means(report, metric)
     return {
@@ -49,7 +49,7 @@ def by_selection(report: Report, metric: str) -> dict[str, Cells]:
         "with MemVir": {arm: memvir for arm, (_, memvir) in both.items()},
         **{
             heading: differences(report, selection, metric)
-            for selection, heading in SELECTIONS.items()
+            for selection, heading in HEADINGS.items()
         },
     }
 
