@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import subprocess
 from contextlib import closing
 
 import pytest
@@ -14,6 +15,7 @@ import torch  # noqa: E402
 
 from benchmarks.config import ConfigError, registry  # noqa: E402
 from benchmarks.protocol import experiment  # noqa: E402
+from benchmarks.protocol.environment import git_state  # noqa: E402
 from benchmarks.protocol.evaluation import evaluate  # noqa: E402
 from benchmarks.protocol.history import History  # noqa: E402
 from benchmarks.report.names import metric_label  # noqa: E402
@@ -87,6 +89,27 @@ def test_accuracies_are_those_of_the_saved_models(tmp_path):
     assert evaluate(folder, "last", (), CPU).caption == "not evaluated yet: seed5"
     with pytest.raises(ConfigError, match="best_on_validation were not kept"):
         evaluate(folder, "best_on_validation", (), CPU)
+
+
+def test_changed_code_is_told_from_new_results(tmp_path):
+    def git(*arguments):
+        names = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", "-C", tmp_path, *names, *arguments], check=True)
+
+    assert git_state(tmp_path) == {}
+    results = tmp_path / "benchmarks" / "results" / "a.csv"
+    code = tmp_path / "benchmarks" / "a.py"
+    results.parent.mkdir(parents=True)
+    for path in (results, code):
+        path.write_text("old\n")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "all")
+    results.write_text("new\n")
+    state = git_state(tmp_path)
+    assert not state["dirty"] and len(state["revision"]) == 40
+    code.write_text("new\n")
+    assert git_state(tmp_path) == {**state, "dirty": True}
 
 
 def test_best_models_of_each_metric(tmp_path):

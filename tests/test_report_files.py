@@ -1,6 +1,7 @@
 """What a report writes, draws and prints."""
 
 import io
+import json
 import re
 
 import numpy as np
@@ -39,6 +40,24 @@ def test_the_protocol_is_in_each_file(tmp_path):
         assert "picked on the test set: what the official code reports" in words, name
         assert "torch 2.9.9, pytorch-metric-learning 2.9.0, pml-memvir 7" in words, name
         assert "revision abababababab with changes" in words, name
+
+
+def test_all_sessions_of_an_arm_are_told(tmp_path):
+    folder = experiment(tmp_path / "a", "sop/softmax", of_values(0.5))
+    versions = {"torch": "2.9.9"}
+    states = [("ab", False), ("ab", True), ("cd", False), ("cd", False)]
+    sessions = [
+        {"versions": versions, "git": {"revision": start * 20, "dirty": dirty}}
+        for start, dirty in states
+    ]
+    sessions.append("not a session")
+    content = {**sessions[-2], "sessions": sessions}
+    (folder / "environment.json").write_text(json.dumps(content))
+    _, text, _ = report(tmp_path / "a", tmp_path)
+    words = " ".join(text["report.md"].split())
+    first, second = "ab" * 6, "cd" * 6
+    revisions = f"{first} and {first} with changes and {second}."
+    assert f"Versions: torch 2.9.9, revision {revisions}" in words
 
 
 def test_the_terminal_shows_whole_tables_of_100_columns(tmp_path):

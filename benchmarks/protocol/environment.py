@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 FILE_NAME = "environment.json"
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("--", ":/", ":(top,exclude)benchmarks/results")  # as git's pathspecs
 PACKAGES = (
     "pml-memvir",
     "pytorch-metric-learning",
@@ -60,15 +62,11 @@ def record(folder: Path, device: torch.device) -> None:
     os.replace(temporary, path)
 
 
-CODE = ("--", ":/", ":(top,exclude)benchmarks/results")  # as git's pathspecs
-
-
-def git_state() -> dict[str, Any]:
+def git_state(root: Path = ROOT) -> dict[str, Any]:
     """The checkout's revision, and whether files differ from it; empty without git.
 
     New results do not count as changes.
     """
-    root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
         return subprocess.run(
