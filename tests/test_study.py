@@ -72,7 +72,20 @@ def test_controls_are_the_plain_losses_at_the_rates_of_memvir(
     finish(jobs[1], tmp_path)
     assert reports.with_controls(tmp_path) == {f"{jobs[1].preset}_memvir": jobs[1].name}
     monkeypatch.setattr(stages, "picked_rates", lambda *a: settings.Rates(4e-3, 1e-1))
-    assert not list(STAGES["glyphs-controls"](tmp_path))  # the plain arm's are the same
+    for stage in ("glyphs-controls", "glyphs-controls-memvir"):
+        assert not list(STAGES[stage](tmp_path))  # the plain arm's are the same
+
+
+def test_controls_are_memvir_at_the_rates_of_the_plain_losses(tmp_path, picked):
+    jobs = list(STAGES["glyphs-controls-memvir"](tmp_path))
+    assert [job.seed for job in jobs[::6]] == list(stages.FACTOR_SEEDS)
+    arms = list(STAGES["glyphs-main"](tmp_path))
+    for control, plain, memvir in zip(jobs, arms[::2], arms[1::2]):
+        assert control.baseline == plain.name and control.name != memvir.name
+        one, other, third = (config(j, tmp_path) for j in (control, plain, memvir))
+        assert one.optimizers == other.optimizers != third.optimizers
+        assert one.loss_funcs == third.loss_funcs
+        assert one.num_epochs_train == other.num_epochs_train
 
 
 @pytest.mark.parametrize("dataset, trials", [("glyphs", 6), ("emoji", 3)])

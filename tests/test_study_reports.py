@@ -210,6 +210,18 @@ def test_table_of_controls(tmp_path, monkeypatch):
         "MemVir, equal rates": "+7.00 [-18.41, +32.41]",  # of 5 and 9; t = 12.71
         "rates, no MemVir": "+4.00 [-8.71, +16.71]",
     }
+    assert controls_tables(tmp_path).count("\n## ") == 3  # one a metric
+    arm = f"{name}_memvir+lr_2_2"
+    other = [Job("controls", arm, f"{name}_memvir", (), seed, name) for seed in (0, 1)]
+    monkeypatch.setitem(STAGES, "glyphs-controls-memvir", lambda results: iter(other))
+    for job in other:
+        curve(job, tmp_path, [(0.3, 0.17), (0.2, 0.90)])
+    heading = "glyphs, MAP@R, the plain loss's rates"
+    head, _, row = table_of(controls_tables(tmp_path), heading)
+    assert row[:4] == ["softmax", "2", "20.00", "17.00"]
+    shown = dict(zip(head, row))
+    assert shown["picked epoch"] == "-3.00 [-3.00, -3.00]"
+    assert shown["last epoch"] == "+0.00 [+0.00, +0.00]"
 
 
 def test_factors_have_a_line_each(tmp_path, monkeypatch):

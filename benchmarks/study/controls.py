@@ -1,4 +1,4 @@
-"""The controls: the plain losses at the learning rates of the arms with MemVir."""
+"""The controls: both arms of a loss at equal learning rates."""
 
 from __future__ import annotations
 
@@ -9,44 +9,66 @@ from ..report.build import build
 from ..report.experiments import load
 from ..report.names import metric_label, split_name
 from ..report.structure import Report
-from .columns import ABOUT, METRICS, PICKED, differences, means, numbers, table
+from .columns import (
+    ABOUT,
+    HEADINGS,
+    METRICS,
+    PICKED,
+    by_selection,
+    differences,
+    means,
+    numbers,
+    table,
+)
 from .jobs import Job
 from .pages import markdown
 from .stages import STAGES
 
-STAGE = "glyphs-controls"
+PLAIN, MEMVIR = "glyphs-controls", "glyphs-controls-memvir"  # stages
 DATASET = "glyphs"
 
 ABOUT_CONTROLS = (
     "Test classes, at the epoch that is best on held-out classes: the plain loss at "
     "its own learning rates and at those of the arm with MemVir, and that arm; MemVir "
-    "minus plain at MemVir's rates; plain at MemVir's rates minus plain at its own."
+    "minus plain at MemVir's rates; plain at MemVir's rates minus plain at its own. "
+    "At the plain loss's rates: MemVir minus plain, columns as in the comparison."
 )
 
 
 def with_controls(results: Path) -> dict[str, str]:
     """The arms with MemVir against the plain losses at their rates, as far as run."""
-    return {f"{job.preset}_memvir": job.name for job in _finished(results)}
+    return {f"{job.preset}_memvir": job.name for job in _finished(PLAIN, results)}
 
 
 def controls_tables(results: Path) -> str:
-    """A section a metric, a line a loss; "" if no control is finished."""
+    """A section a metric and arm whose rates both have, a line a loss.
+
+    "" if no control is finished.
+    """
     against = with_controls(results)
+    memvir = {_arm(job.name): _arm(job.preset) for job in _finished(MEMVIR, results)}
+    if not against and not memvir:
+        return ""
+    folders = [results / "controls" / DATASET, results / "main" / DATASET]
+    report = build(load(folders), tuple(HEADINGS), METRICS, against)
+    controls = {_arm(arm): _arm(control) for arm, control in against.items()}
+    losses = [(arm, of.removesuffix("_memvir")) for arm, of in memvir.items()]
     sections = {}
-    if against:
-        folders = [results / "controls" / DATASET, results / "main" / DATASET]
-        report = build(load(folders), (PICKED,), METRICS, against)
-        controls = {_arm(arm): _arm(control) for arm, control in against.items()}
-        sections = {
-            f"{DATASET}, {metric_label(metric)}": _table(report, metric, controls)
-            for metric in METRICS
-        }
+    for metric in METRICS:
+        heading = f"{DATASET}, {metric_label(metric)}"
+        if controls:
+            sections[heading] = _table(report, metric, controls)
+        if losses:
+            columns = by_selection(report, metric)
+            sections[f"{heading}, the plain loss's rates"] = table(
+                "loss", columns, losses
+            )
     return markdown("At equal learning rates", sections, ABOUT, ABOUT_CONTROLS)
 
 
-def _finished(results: Path) -> Iterator[Job]:
+def _finished(stage: str, results: Path) -> Iterator[Job]:
     try:
-        jobs = list(STAGES[STAGE](results))
+        jobs = list(STAGES[stage](results))
     except FileNotFoundError:  # tuning is not over
         return
     yield from (job for job in jobs if job.finished(results))

@@ -49,12 +49,29 @@ def compare(dataset: str, results: Path) -> Iterator[Job]:
 def controls(dataset: str, results: Path) -> Iterator[Job]:
     """The plain losses at the rates of the arm with MemVir, if these are others."""
     for seed in SEEDS:
-        for loss in COMPARED[dataset]:
-            name = f"{dataset}/{loss}"
-            rates, _ = picked_memvir(dataset, loss, results)
-            if rates != picked_rates(dataset, loss, results):
-                control = f"{name}+{rates.name}"
-                yield Job("controls", control, name, rates.overrides, seed, name)
+        for name, _, (rates, _) in with_other_rates(dataset, results):
+            control = f"{name}+{rates.name}"
+            yield Job("controls", control, name, rates.overrides, seed, name)
+
+
+def memvir_controls(dataset: str, results: Path) -> Iterator[Job]:
+    """The arms with MemVir at the rates of the plain loss, if these are others."""
+    for seed in FACTOR_SEEDS:
+        for name, rates, (_, memory) in with_other_rates(dataset, results):
+            control, preset = f"{name}_memvir+{rates.name}", f"{name}_memvir"
+            settings = (*rates.overrides, *memory.overrides)
+            yield Job("controls", control, preset, settings, seed, name)
+
+
+def with_other_rates(
+    dataset: str, results: Path
+) -> Iterator[tuple[str, Rates, tuple[Rates, Memory]]]:
+    """Losses whose arms have picked different rates: what each has picked."""
+    for loss in COMPARED[dataset]:
+        rates = picked_rates(dataset, loss, results)
+        memvir = picked_memvir(dataset, loss, results)
+        if rates != memvir[0]:
+            yield f"{dataset}/{loss}", rates, memvir
 
 
 def pair(
@@ -128,6 +145,7 @@ STAGES: dict[str, Callable[[Path], Iterator[Job]]] = {
     "glyphs-main": lambda results: compare("glyphs", results),
     "glyphs-controls": lambda results: controls("glyphs", results),
     "glyphs-factors": glyphs_factors,
+    "glyphs-controls-memvir": lambda results: memvir_controls("glyphs", results),
     "emoji-tune-plain": lambda results: tune_plain("emoji"),
     "emoji-tune-memvir": lambda results: tune_memvir("emoji", results),
     "emoji-tune-more": lambda results: tune_more("emoji", results),
