@@ -67,6 +67,7 @@ REPORTS = {
         ("factors/glyphs", "main/glyphs/norm_softmax"),
         ("last", "best_on_validation"),
         until=FACTOR_EPOCHS,
+        figures=("differences", "actual_shares"),
     ),
     "random_weights": Reported(
         (
