@@ -76,7 +76,11 @@ def test_controls_are_the_plain_losses_at_the_rates_of_memvir(
         assert not list(STAGES[stage](tmp_path))  # the plain arm's are the same
 
 
-def test_controls_are_memvir_at_the_rates_of_the_plain_losses(tmp_path, picked):
+def test_controls_are_memvir_at_the_rates_of_the_plain_losses(
+    tmp_path, picked, monkeypatch
+):
+    not_the_presets = settings.Rates(1e-3, 1.0)
+    monkeypatch.setattr(stages, "picked_rates", lambda *a: not_the_presets)
     jobs = list(STAGES["glyphs-controls-memvir"](tmp_path))
     assert [job.seed for job in jobs[::6]] == list(stages.FACTOR_SEEDS)
     arms = list(STAGES["glyphs-main"](tmp_path))

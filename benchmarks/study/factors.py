@@ -19,6 +19,7 @@ from .columns import (
     table,
 )
 from .pages import markdown
+from .settings import Memory
 from .stages import COMPARED, FACTOR_EPOCHS, STAGES
 
 # Of the comparison's plain runs so much is as long as a factor's run.
@@ -72,8 +73,7 @@ def _change(arm: str) -> str:
     change = arm.partition("_memvir")[2]
     if change.startswith("+"):
         return CHANGES[change]
-    num_steps, step_gap = change[1:].split("_")
-    return f"N = {num_steps}, M = {step_gap}"
+    return Memory(*map(int, change[1:].split("_"))).label
 
 
 def _shares(report: Report) -> Cells:

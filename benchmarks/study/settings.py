@@ -35,6 +35,10 @@ class Memory:
     step_gap: int
 
     @property
+    def label(self) -> str:
+        return f"N = {self.num_steps}, M = {self.step_gap}"
+
+    @property
     def name(self) -> str:
         return f"memvir_{self.num_steps}_{self.step_gap}"
 

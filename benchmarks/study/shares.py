@@ -13,7 +13,6 @@ from ..report.actual_shares import SHARE
 from ..report.tables import as_text
 from .jobs import Job
 from .pages import markdown, of_tuned
-from .settings import Memory
 from .stages import COMPARED
 from .tuning import (
     WithMemVir,
@@ -52,7 +51,7 @@ def _column(dataset: str, loss: str, results: Path) -> dict[str, str]:
     """A loss's cells, by setting."""
     first = first_memvir_trials(dataset, loss, results)
     found = best(first, results)
-    named = {_of(memory): job for (_, memory), job in first.items()}
+    named = {memory.label: job for (_, memory), job in first.items()}
     named["the best of these"] = first[found]
     for setting, job in more_memvir_trials(dataset, loss, results).items():
         named[_change(found, setting)] = job
@@ -66,19 +65,15 @@ def _change(of: WithMemVir, to: WithMemVir) -> str:
     """The second round's, of the best of the first."""
     (rates, memory), (other_rates, other_memory) = of, to
     if other_memory != memory:
-        return _of(other_memory)
+        return other_memory.label
     if other_rates.network != rates.network:
         return f"... network's rate {other_rates.network:g}"
     return "... class weights' other rate"
 
 
-def _of(memory: Memory) -> str:
-    return f"N = {memory.num_steps}, M = {memory.step_gap}"
-
-
 def _cell(job: Job, without: dict[str, float], results: Path) -> str:
     difference = held_out(job, results) - without[str(job.baseline)]
     history = History.load(job.trial(results))
-    share = None if history is None else history.epochs[-1]["memvir"].get(SHARE)
+    share = None if history is None else history.epochs[-1].get("memvir", {}).get(SHARE)
     shown = cells.NONE if share is None else f"{share:.2f}"
     return f"{shown} ({cells.signed(difference)})"
