@@ -48,6 +48,7 @@ def efficientnet_lite0(
     # Without image_size, padding follows the input: the package's default is fixed to
     # 224, which is the same for sides that are multiples of 32, and for no others.
     model = package.EfficientNet.from_name("efficientnet-lite0", image_size=None)
+    _pad_in_convolutions(model)
     model.output_size = model._fc.in_features
     model.preprocessing = LITE
     model._avg_pooling = pool
@@ -60,3 +61,21 @@ def efficientnet_lite0(
         load_checkpoint(model, checkpoint, ignore=CLASSIFIER)
     # The same numbers, sooner: depthwise layers are slow in the other order on CPUs.
     return model.to(memory_format=torch.channels_last)
+
+
+def _pad_in_convolutions(module: nn.Module) -> None:
+    """The same numbers in less time: at stride 1, both sides are padded alike."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d) and max(child.stride) == 1:
+            conv = nn.Conv2d(
+                child.in_channels,
+                child.out_channels,
+                child.kernel_size[0],
+                padding="same",
+                groups=child.groups,
+                device="meta",  # its parameters are the other's
+            )
+            conv.weight, conv.bias = child.weight, child.bias
+            setattr(module, name, conv)
+        else:
+            _pad_in_convolutions(child)
