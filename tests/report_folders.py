@@ -64,8 +64,8 @@ def of_values(*values):
     return [history(seed, {1: (v, v / 4)}) for seed, v in enumerate(values)]
 
 
-def pair(root, plain, memvir, dataset="cars196", **kwargs):
-    base = f"{dataset}/softmax"
+def pair(root, plain, memvir, dataset="cars196", loss="softmax", **kwargs):
+    base = f"{dataset}/{loss}"
     experiment(root, base, plain)
     experiment(root, f"{base}_memvir", memvir, base, **kwargs)
     return root

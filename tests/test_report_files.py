@@ -11,10 +11,11 @@ from rich.console import Console
 
 pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
 
-from benchmarks.report import differences_figure, run  # noqa: E402
+from benchmarks.report import differences_figure, figures, run  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
 from benchmarks.report.experiments import load  # noqa: E402
 from benchmarks.report.latex import as_latex, escape  # noqa: E402
+from benchmarks.report.selection import LABELS, USUAL  # noqa: E402
 
 from .report_folders import (  # noqa: E402
     MAP,
@@ -144,6 +145,29 @@ def test_twelve_arms_and_ablations_can_be_told_apart(tmp_path):
     assert len(set(looks().values())) == 11
 
 
+def test_many_losses_have_panels_of_their_own(tmp_path):
+    """And no arm of another data set is left out."""
+
+    def titles():
+        panels = build(load([tmp_path]), metrics=["MAP@R", "Recall@1"]).panels
+        axes = figures.figure(panels, "caption").axes
+        return [a.get_title().split("\n")[-1] for a in axes if len(a.lines)]
+
+    losses = ["softmax", "cosface", "arcface"]
+    for loss in losses:
+        pair(tmp_path, of_values(0.5), of_values(0.6), "glyphs", loss)
+    assert titles() == ["MAP@R", "Recall@1"]
+    pair(tmp_path, of_values(0.5), of_values(0.6), "glyphs", "proxy_nca")
+    experiment(tmp_path, "emoji/proxy_nca", of_values(0.5))
+    names = [*losses, "proxy_nca"]
+    assert titles() == [
+        f"{loss}, {metric}"
+        for of_dataset in (["proxy_nca"], names)
+        for metric in ("MAP@R", "Recall@1")
+        for loss in of_dataset
+    ]
+
+
 def test_default_output_and_nothing_half_written(tmp_path, monkeypatch):
     pair(tmp_path / "a", of_values(0.5), of_values(0.6))
     run([tmp_path / "a/cars196"], None, Console(file=io.StringIO()))
@@ -197,7 +221,7 @@ def test_a_selection_has_one_color_in_all_data_sets(tmp_path):
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             by_label.setdefault(label, set()).add(handle[0].get_color())
-    assert set(by_label) == {"last", "best_on_validation", "best_on_test"}
+    assert set(by_label) == {LABELS[name] for name in USUAL}
     assert all(len(colors) == 1 for colors in by_label.values())
     assert len(set.union(*by_label.values())) == 3
 

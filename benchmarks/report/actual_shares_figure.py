@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from .files import replacing
 from .names import metric_label
+from .selection import LABELS
 from .structure import ActualShares
 
 
@@ -31,7 +32,7 @@ def draw(found: Sequence[ActualShares], metric: str, path: Path) -> None:
                 label=loss,
             )
         axes.set(
-            title=f"{one.dataset or 'unnamed data set'}, {one.selection}",
+            title=f"{one.dataset or 'unnamed data set'}, {LABELS[one.selection]}",
             xlabel="probability on the actual classes, until the last evaluation",
             ylabel=f"{metric_label(metric)}: difference to the baseline, in points",
             xlim=(0, 1),

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from .files import replacing
 from .names import metric_label
+from .selection import LABELS
 from .structure import Result, Section
 
 OFFSET = 0.22  # between the selections of an arm, whose own distance is 1
@@ -92,7 +93,7 @@ def _draw_panel(
                 ms=4,
                 capsize=2,
                 color=colors[section.selection],
-                label=section.selection,
+                label=LABELS[section.selection],
             )
     axes.set_yticks(range(len(labels)), labels, fontsize="small")
     axes.set_ylim(len(labels) - 0.5, -0.5)

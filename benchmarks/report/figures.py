@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +18,108 @@ from .names import metric_label
 from .structure import Curve, Line, Panels
 
 MAX_SEED_LINES = 5
+MAX_LOSSES = 3  # that share a panel
 LEGEND_WIDTH = 24  # characters of a label and its line, of 4 inches
 
 
+@dataclass(frozen=True)
+class Panel:
+    """What one pair of axes shows."""
+
+    title: str
+    of: Panels
+    curves: tuple[Curve, ...]
+
+
 def draw(rows: Sequence[Panels], caption: str, path: Path) -> None:
+    """Write the figure."""
+    with replacing(path) as temporary:
+        figure(rows, caption).savefig(temporary, dpi=150, format="png")
+
+
+def figure(rows: Sequence[Panels], caption: str) -> Figure:
     """A row a data set, a panel a metric, a line an arm.
 
+    Losses that are more than MAX_LOSSES have a panel each, and metrics a row.
     Dashed lines are baselines. The line is the mean over finished seeds, the band goes
     from the worst to the best; thin lines are single seeds, if they are few.
     """
-    columns = len(rows[0].curves)
-    width = max(4.2 * columns, 7)
-    figure = Figure(figsize=(width, 3.4 * len(rows) + 1.6), layout="constrained")
-    grid = figure.subplots(len(rows), columns, squeeze=False)
+    apart = any(map(_many_losses, rows))
+    by_line = _by_loss if apart else _by_metric
+    lines = [line for panels in rows for line in by_line(panels, len(rows) > 1)]
+    columns = max(map(len, lines))
+    width = max((2.7 if apart else 4.2) * columns, 7)
+    height = (2.6 if apart else 3.4) * len(lines) + 1.6
+    result = Figure(figsize=(width, height), layout="constrained")
+    grid = result.subplots(
+        len(lines), columns, squeeze=False, sharey="row" if apart else "none"
+    )
     handles: dict[str, Line2D] = {}
-    for axes_of_row, panels in zip(grid, rows):
-        for axes, (metric, curves) in zip(axes_of_row, panels.curves.items()):
-            for curve in curves:
-                handles.setdefault(curve.label, _draw(axes, curve))
-            title = metric_label(metric)
-            if len(rows) > 1:
-                title = f"{panels.dataset}: {title}"
-            axes.set(title=title, xlabel=panels.x_label, ylabel="percent")
-            if panels.logarithmic:
-                axes.set_xscale("log")
-            axes.grid(alpha=0.3)
-    per_row = max(1, round(width / 4 * LEGEND_WIDTH / _longest(handles)))
-    figure.legend(
+    for axes_of_line, line in zip(grid, lines):
+        for axes, panel in zip(axes_of_line, line):
+            handles |= _draw_panel(axes, panel)
+        axes_of_line[0].set_ylabel("percent")
+        for axes in axes_of_line[len(line) :]:
+            axes.set_axis_off()
+    _add_legend(result, handles, width)
+    texts = (textwrap.fill(text, round(15 * width)) for text in caption.split("\n"))
+    result.suptitle("\n".join(texts), fontsize="small")
+    return result
+
+
+def _many_losses(panels: Panels) -> bool:
+    """If arms share colors at all, they share that of their loss."""
+    num_arms = len(next(iter(panels.curves.values())))
+    return MAX_LOSSES < len(_losses(panels)) < num_arms
+
+
+def _losses(panels: Panels) -> dict[int, list[str]]:
+    """The arms of each color."""
+    losses: dict[int, list[str]] = {}
+    for curve in next(iter(panels.curves.values())):
+        losses.setdefault(curve.color, []).append(curve.label)
+    return losses
+
+
+def _by_metric(panels: Panels, named: bool) -> list[list[Panel]]:
+    name = f"{panels.dataset}: " if named else ""
+    return [
+        [
+            Panel(f"{name}{metric_label(metric)}", panels, curves)
+            for metric, curves in panels.curves.items()
+        ]
+    ]
+
+
+def _by_loss(panels: Panels, named: bool) -> list[list[Panel]]:
+    name = f"{panels.dataset}\n" if named else ""
+    return [
+        [
+            Panel(
+                f"{name}{arms[0]}, {metric_label(metric)}",
+                panels,
+                tuple(curve for curve in curves if curve.label in arms),
+            )
+            for arms in _losses(panels).values()
+        ]
+        for metric, curves in panels.curves.items()
+    ]
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> dict[str, Line2D]:
+    handles = {curve.label: _draw(axes, curve) for curve in panel.curves}
+    axes.set_title(panel.title, fontsize="medium")
+    axes.set_xlabel(panel.of.x_label)
+    if panel.of.logarithmic:
+        axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+    return handles
+
+
+def _add_legend(result: Figure, handles: dict[str, Line2D], width: float) -> None:
+    longest = max(map(len, handles)) + 8
+    per_row = max(1, round(width / 4 * LEGEND_WIDTH / longest))
+    result.legend(
         list(handles.values()),
         list(handles),
         loc="outside lower center",
@@ -51,14 +127,6 @@ def draw(rows: Sequence[Panels], caption: str, path: Path) -> None:
         handlelength=3,
         fontsize="small",
     )
-    lines = (textwrap.fill(line, round(15 * width)) for line in caption.split("\n"))
-    figure.suptitle("\n".join(lines), fontsize="small")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
-
-
-def _longest(handles: dict[str, Line2D]) -> int:
-    return max(map(len, handles)) + 8
 
 
 def _draw(axes: Axes, curve: Curve) -> Line2D:

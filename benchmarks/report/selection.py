@@ -20,6 +20,12 @@ SELECTIONS = {
         "there by the primary metric: what settings are picked by"
     ),
 }
+LABELS = {  # in figures
+    "last": "last epoch",
+    "best_on_validation": "best epoch on held-out classes",
+    "best_on_test": "best on test, optimistic",
+    "held_out": "accuracies of held-out classes",
+}
 NEED_VALIDATION = ("best_on_validation", "held_out")
 # What is reported unless something else is asked for: accuracies of the test set.
 USUAL = ("last", "best_on_validation", "best_on_test")
