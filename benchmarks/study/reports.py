@@ -61,7 +61,7 @@ REPORTS = {
         ("controls", "main/glyphs"),
         ("best_on_validation", "last"),
         with_controls,
-        figures=("differences", "curves"),
+        figures=("differences",),
     ),
     "factors": Reported(
         ("factors/glyphs", "main/glyphs/norm_softmax"),
