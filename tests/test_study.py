@@ -7,6 +7,8 @@ pytest.importorskip("omegaconf", reason="runs are configs, read with it")
 from benchmarks.config import differences  # noqa: E402
 from benchmarks.study import STAGES, reports, settings, stages, tuning  # noqa: E402
 
+from benchmarks.study.follow_up import STAGES as FOLLOW_UPS  # noqa: E402
+
 from .study_runs import config, finish  # noqa: E402
 
 RATES, MEMORY = settings.Rates(2e-3, 1e-2), settings.Memory(1, 100)
@@ -52,7 +54,13 @@ def test_arms_differ_in_memvir_and_rates_alone(tmp_path, picked, stage):
 
 
 def test_seeds_are_finished_one_after_the_other(tmp_path, picked):
-    for stage in ("glyphs-main", "glyphs-factors", "emoji-main", "emoji-factors"):
+    for stage in (
+        "glyphs-main",
+        *FOLLOW_UPS,
+        "glyphs-factors",
+        "emoji-main",
+        "emoji-factors",
+    ):
         seeds = [job.seed for job in STAGES[stage](tmp_path)]
         assert seeds == sorted(seeds) and tuning.SEED not in seeds
 
@@ -122,6 +130,31 @@ def test_factors_change_what_they_say(tmp_path, picked):
         assert {
             x for x in found if x[:10] not in ("experiment", "baseline: ")
         } == change
+
+
+def test_follow_ups_are_at_the_rates_of_the_plain_losses(tmp_path, picked):
+    wide = list(STAGES["glyphs-wide-gap"](tmp_path))
+    compared = list(STAGES["glyphs-main"](tmp_path))
+    for arm, plain, memvir in zip(wide, compared[::2], compared[1::2], strict=True):
+        assert (arm.baseline, arm.seed) == (plain.name, plain.seed)
+        one, other, third = (config(j, tmp_path) for j in (arm, plain, memvir))
+        assert one.optimizers == other.optimizers
+        assert one.num_epochs_train == other.num_epochs_train
+        found = [x for x in differences(one, third) if x.startswith("loss_funcs")]
+        assert found == [
+            "loss_funcs.metric_loss.MemVir.num_steps: 5 -> 1",
+            "loss_funcs.metric_loss.MemVir.step_gap: 500 -> 100",
+        ]
+    few = list(STAGES["glyphs-few-classes"](tmp_path))
+    assert len(few) == len(compared)
+    assert not {job.seed for job in few} & {job.seed for job in compared}
+    for plain, arm in zip(few[::2], few[1::2]):
+        assert (arm.baseline, arm.seed) == (plain.name, plain.seed)
+        one, other = config(plain, tmp_path), config(arm, tmp_path)
+        assert one.dataset == other.dataset
+        assert one.dataset["Glyphs"]["num_train_classes"] == 100
+        changed = {line.split(":")[0].split(".")[0] for line in differences(one, other)}
+        assert changed == {"experiment_name", "baseline", "loss_funcs"}
 
 
 def test_a_setting_is_picked_by_held_out_classes_at_their_best_epoch(tmp_path):

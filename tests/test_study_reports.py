@@ -21,6 +21,7 @@ from benchmarks.study import (  # noqa: E402
 )
 from benchmarks.study.controls import controls_tables  # noqa: E402
 from benchmarks.study.factors import factors_tables  # noqa: E402
+from benchmarks.study.follow_up import follow_up_tables  # noqa: E402
 from benchmarks.study.picked import picked_tables  # noqa: E402
 from benchmarks.study.reports import with_tables  # noqa: E402
 from benchmarks.study.shares import shares_tables  # noqa: E402
@@ -257,6 +258,49 @@ def test_factors_have_a_line_each(tmp_path, monkeypatch):
     picked = [row["picked epoch"] for row in shown]
     assert picked == ["+11.00 [-1.71, +23.71]", "-10.00 [-10.00, -10.00]"]
     assert shown[0]["last epoch"] == shown[0]["picked epoch"]
+    assert "to N = 5, M = 100" not in shown[0]
+    for seed in (0, 1):  # 5 and 1 behind the other, of 15 and 13
+        arm = f"{name}_memvir_5_100"
+        made.append(Job("factors", arm, f"{name}_memvir", (), seed, name))
+        values = [(0.1, 0.9)] * (length - 1) + [(0.2, 0.35 - 0.02 * seed)]
+        curve(made[-1], tmp_path, values)
+    head, _, *rows = table_of(factors_tables(tmp_path), "glyphs, MAP@R")
+    shown = {row[0]: dict(zip(head, row))["to N = 5, M = 100"] for row in rows}
+    assert shown == {
+        "N = 5, M = 2": "-3.00 [-28.41, +22.41]",
+        "Adam's eps 0.01": "-",
+        "N = 5, M = 100": "-",
+    }
+
+
+def test_follow_ups_have_a_line_a_loss(tmp_path, monkeypatch):
+    """Each against its own baseline, of the comparison or its own."""
+    assert follow_up_tables(tmp_path) == ""
+    wide, few = [], []
+    for loss, test, share in (("softmax", 0.3, 0.9), ("proxy_anchor", 0.4, None)):
+        name = f"glyphs/{loss}"
+        arm = Job("follow_up", f"{name}_memvir_5_500", f"{name}_memvir", (), 0, name)
+        wide.append(arm)
+        curve(arm, tmp_path, [(0.2, test), (0.1, 0.0)], share)
+        curve(Job("main", name, name, (), 0), tmp_path, [(0.2, 0.1), (0.1, 0.0)])
+        plain, changed = f"{name}+100_classes", f"{name}_memvir+100_classes"
+        few.append(Job("follow_up", plain, name, (), 5))
+        few.append(Job("follow_up", changed, f"{name}_memvir", (), 5, plain))
+    monkeypatch.setitem(STAGES, "glyphs-wide-gap", lambda results: iter(wide))
+    monkeypatch.setitem(STAGES, "glyphs-few-classes", lambda results: iter(few))
+    assert "100 classes" not in follow_up_tables(tmp_path)
+    curve(few[0], tmp_path, [(0.2, 0.4)])
+    curve(few[1], tmp_path, [(0.2, 0.3)], 0.5)
+    head, _, *rows = table_of(
+        follow_up_tables(tmp_path), "glyphs, N = 5, M = 500, MAP@R"
+    )
+    assert head[:5] == ["loss", "pairs", "plain", "with MemVir", "picked epoch"]
+    assert [row[:5] + row[-1:] for row in rows] == [
+        ["softmax", "1", "10.00", "30.00", "+20.00", "0.90"],
+        ["proxy_anchor", "1", "10.00", "40.00", "+30.00", "-"],
+    ]
+    *_, row = table_of(follow_up_tables(tmp_path), "glyphs, 100 classes, MAP@R")
+    assert row[:5] == ["softmax", "1", "40.00", "30.00", "-10.00"]
 
 
 def test_reports_are_made_as_they_are_listed(tmp_path, monkeypatch):

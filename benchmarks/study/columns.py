@@ -12,6 +12,8 @@ from rich.box import MARKDOWN
 from rich.table import Table
 
 from ..report import cells
+from ..report.actual_shares import SHARE
+from ..report.names import split_name
 from ..report.structure import Report, Result
 from ..report.tables import as_text
 
@@ -33,6 +35,9 @@ ABOUT_SELECTIONS = (
     "MemVir minus plain. Means and the first difference are of test classes, at the "
     "epoch that is best on held-out classes; the last difference is of the held-out "
     "classes themselves, at that epoch."
+)
+ABOUT_SHARE = (
+    "share: the mean probability of a batch's rows on actual classes in the last epoch."
 )
 
 
@@ -99,6 +104,15 @@ def differences(report: Report, selection: str, metric: str) -> Cells:
         for section in report.sections
         if section.selection == selection
         for result in section.results
+    }
+
+
+def shares(report: Report) -> Cells:
+    """In the last epoch, means over seeds; by arm."""
+    return {
+        split_name(one.label)[1]: f"{one.lines[SHARE].y[-1]:.2f}"
+        for one in report.insights
+        if SHARE in one.lines
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..report.build import build
@@ -20,9 +20,8 @@ from .columns import (
     numbers,
     table,
 )
-from .jobs import Job
 from .pages import markdown
-from .stages import STAGES
+from .stages import finished
 
 PLAIN, MEMVIR = "glyphs-controls", "glyphs-controls-memvir"  # stages
 DATASET = "glyphs"
@@ -37,7 +36,7 @@ ABOUT_CONTROLS = (
 
 def with_controls(results: Path) -> dict[str, str]:
     """The arms with MemVir against the plain losses at their rates, as far as run."""
-    return {f"{job.preset}_memvir": job.name for job in _finished(PLAIN, results)}
+    return {f"{job.preset}_memvir": job.name for job in finished(PLAIN, results)}
 
 
 def controls_tables(results: Path) -> str:
@@ -46,7 +45,7 @@ def controls_tables(results: Path) -> str:
     "" if no control is finished.
     """
     against = with_controls(results)
-    memvir = {_arm(job.name): _arm(job.preset) for job in _finished(MEMVIR, results)}
+    memvir = {_arm(job.name): _arm(job.preset) for job in finished(MEMVIR, results)}
     if not against and not memvir:
         return ""
     folders = [results / "controls" / DATASET, results / "main" / DATASET]
@@ -64,14 +63,6 @@ def controls_tables(results: Path) -> str:
                 "loss", columns, losses
             )
     return markdown("At equal learning rates", sections, ABOUT, ABOUT_CONTROLS)
-
-
-def _finished(stage: str, results: Path) -> Iterator[Job]:
-    try:
-        jobs = list(STAGES[stage](results))
-    except FileNotFoundError:  # tuning is not over
-        return
-    yield from (job for job in jobs if job.finished(results))
 
 
 def _arm(experiment: str) -> str:

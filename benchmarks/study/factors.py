@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from ..report.actual_shares import SHARE
 from ..report.build import build
 from ..report.experiments import load
 from ..report.names import metric_label, split_name
-from ..report.structure import Report
 from .columns import (
     ABOUT,
     ABOUT_SELECTIONS,
+    ABOUT_SHARE,
     HEADINGS,
     METRICS,
-    Cells,
+    PICKED,
     by_selection,
+    differences,
+    shares,
     table,
 )
 from .pages import markdown
-from .settings import Memory
-from .stages import COMPARED, FACTOR_EPOCHS, STAGES
+from .settings import REFERENCE, Memory
+from .stages import COMPARED, FACTOR_EPOCHS, finished
 
 # Of the comparison's plain runs so much is as long as a factor's run.
 LENGTHS = {"glyphs": FACTOR_EPOCHS, "emoji": None}
@@ -33,8 +35,9 @@ CHANGES = {
     "+300_classes": "300 training classes",
     "+random": "random weights",
 }
-ABOUT_SHARE = (
-    "share: the mean probability of a batch's rows on actual classes in the last epoch."
+ABOUT_REFERENCE = (
+    f"to {REFERENCE.label}: this setting of N and M minus that one, both with MemVir, "
+    "on test classes at the picked epoch."
 )
 
 
@@ -47,25 +50,46 @@ def factors_tables(results: Path) -> str:
             continue
         folders = [results / "factors" / dataset, results / "main" / dataset]
         there = [folder for folder in folders if folder.exists()]
-        report = build(load(there, LENGTHS[dataset]), tuple(HEADINGS), METRICS)
+        experiments = load(there, LENGTHS[dataset])
+        report = build(experiments, tuple(HEADINGS), METRICS)
+        others, reference = _memories(dataset, arms)
+        against = {name: reference for name in others} if reference else {}
+        compared = build(experiments, (PICKED,), METRICS, against)
         for metric in METRICS:
-            columns = {**by_selection(report, metric), "share": _shares(report)}
+            columns = by_selection(report, metric)
+            if against:
+                deltas = differences(compared, PICKED, metric)
+                columns[f"to {REFERENCE.label}"] = {
+                    arm: deltas[arm] for arm, _ in arms if f"{dataset}/{arm}" in against
+                }
+            columns["share"] = shares(report)
             heading = f"{dataset}, {metric_label(metric)}"
             sections[heading] = table("change", columns, arms)
     return markdown(
-        "One factor at a time", sections, ABOUT, ABOUT_SELECTIONS, ABOUT_SHARE
+        "One factor at a time",
+        sections,
+        ABOUT,
+        ABOUT_SELECTIONS,
+        ABOUT_REFERENCE,
+        ABOUT_SHARE,
     )
 
 
 def _arms(dataset: str, results: Path) -> list[tuple[str, str]]:
     """Those with MemVir that have a finished run, and what was changed."""
-    try:
-        jobs = list(STAGES[f"{dataset}-factors"](results))
-    except FileNotFoundError:  # tuning is not over
-        return []
-    finished = [job for job in jobs if job.baseline and job.finished(results)]
-    arms = dict.fromkeys(split_name(job.name)[1] for job in finished)
+    jobs = finished(f"{dataset}-factors", results)
+    arms = dict.fromkeys(split_name(job.name)[1] for job in jobs if job.baseline)
     return [(arm, _change(arm)) for arm in arms]
+
+
+def _memories(
+    dataset: str, arms: Iterable[tuple[str, str]]
+) -> tuple[list[str], str | None]:
+    """Experiments that change N and M alone, and that of REFERENCE if it is there."""
+    names = [f"{dataset}/{arm}" for arm, change in arms if change.startswith("N = ")]
+    reference = [name for name in names if name.endswith(f"_{REFERENCE.name}")]
+    others = [name for name in names if name not in reference]
+    return others, next(iter(reference), None)
 
 
 def _change(arm: str) -> str:
@@ -74,12 +98,3 @@ def _change(arm: str) -> str:
     if change.startswith("+"):
         return CHANGES[change]
     return Memory(*map(int, change[1:].split("_"))).label
-
-
-def _shares(report: Report) -> Cells:
-    """In the last epoch, means over seeds; by arm."""
-    return {
-        split_name(one.label)[1]: f"{one.lines[SHARE].y[-1]:.2f}"
-        for one in report.insights
-        if SHARE in one.lines
-    }

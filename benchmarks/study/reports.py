@@ -17,6 +17,7 @@ from .columns import METRICS
 from .compared import comparison_tables, length_tables
 from .controls import controls_tables, with_controls
 from .factors import factors_tables
+from .follow_up import follow_up_tables
 from .picked import picked_tables
 from .shares import shares_tables
 from .stages import FACTOR_EPOCHS
@@ -31,6 +32,7 @@ TABLES: dict[str, tuple[Callable[[Path], str], ...]] = {
     "tuning": (picked_tables, shares_tables),
     "controls": (controls_tables,),
     "factors": (factors_tables,),
+    "follow_up": (follow_up_tables,),
 }
 TABLES_FILE = "tables.md"
 
@@ -67,6 +69,11 @@ REPORTS = {
         ("factors/glyphs", "main/glyphs/norm_softmax"),
         ("last", "best_on_validation"),
         until=FACTOR_EPOCHS,
+        figures=("differences", "actual_shares"),
+    ),
+    "follow_up": Reported(
+        ("follow_up/glyphs", "main/glyphs"),
+        ("best_on_validation", "last"),
         figures=("differences", "actual_shares"),
     ),
     "random_weights": Reported(

@@ -19,6 +19,8 @@ from .tuning import (
 SEEDS = (0, 1, 2, 3, 4)
 FACTOR_SEEDS = (0, 1, 2)
 FACTOR_EPOCHS = 10
+NEW_SEEDS = (5, 6, 7, 8, 9)
+WIDE = Memory(5, 500)
 COMPARED = {"glyphs": LOSSES, "emoji": ("norm_softmax", "proxy_nca")}
 
 
@@ -125,6 +127,32 @@ def glyphs_factors(results: Path) -> Iterator[Job]:
             yield from pair("factors", name, rates, memvir, seed, change, more)
 
 
+def wide_gap(results: Path) -> Iterator[Job]:
+    """All losses with N = 5, M = 500, each at the rates of the plain loss."""
+    for seed in SEEDS:
+        for loss in COMPARED["glyphs"]:
+            name = f"glyphs/{loss}"
+            rates = picked_rates("glyphs", loss, results)
+            settings = (*rates.overrides, *WIDE.overrides)
+            arm = f"{name}_{WIDE.name}"
+            yield Job("follow_up", arm, f"{name}_memvir", settings, seed, name)
+
+
+def few_classes(results: Path) -> Iterator[Job]:
+    """All losses of 100 training classes, both arms at the rates of the plain loss."""
+    others = (
+        "dataset.Glyphs.num_train_classes=100",
+        f"num_epochs_train={FACTOR_EPOCHS}",
+    )
+    for seed in NEW_SEEDS:
+        for loss in COMPARED["glyphs"]:
+            rates = picked_rates("glyphs", loss, results)
+            name, memvir = f"glyphs/{loss}", (rates, REFERENCE)
+            yield from pair(
+                "follow_up", name, rates, memvir, seed, "+100_classes", others
+            )
+
+
 def emoji_factors(results: Path) -> Iterator[Job]:
     """Norm-softmax from random weights; all else as picked."""
     random = (
@@ -146,9 +174,20 @@ STAGES: dict[str, Callable[[Path], Iterator[Job]]] = {
     "glyphs-controls": lambda results: controls("glyphs", results),
     "glyphs-factors": glyphs_factors,
     "glyphs-controls-memvir": lambda results: memvir_controls("glyphs", results),
+    "glyphs-wide-gap": wide_gap,
     "emoji-tune-plain": lambda results: tune_plain("emoji"),
     "emoji-tune-memvir": lambda results: tune_memvir("emoji", results),
     "emoji-tune-more": lambda results: tune_more("emoji", results),
     "emoji-main": lambda results: compare("emoji", results),
+    "glyphs-few-classes": few_classes,
     "emoji-factors": emoji_factors,
 }
+
+
+def finished(stage: str, results: Path) -> Iterator[Job]:
+    """The stage's finished runs; none while it is not known what they are."""
+    try:
+        jobs = list(STAGES[stage](results))
+    except FileNotFoundError:  # tuning is not over
+        return
+    yield from (job for job in jobs if job.finished(results))
