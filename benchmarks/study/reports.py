@@ -67,7 +67,7 @@ REPORTS = {
     ),
     "factors": Reported(
         ("factors/glyphs", "main/glyphs/norm_softmax"),
-        ("last", "best_on_validation"),
+        ("best_on_validation", "last"),
         until=FACTOR_EPOCHS,
         figures=("differences", "actual_shares"),
     ),
