@@ -6,8 +6,7 @@ pytest.importorskip("omegaconf", reason="runs are configs, read with it")
 
 from benchmarks.config import differences  # noqa: E402
 from benchmarks.study import STAGES, reports, settings, stages, tuning  # noqa: E402
-
-from benchmarks.study.follow_up import STAGES as FOLLOW_UPS  # noqa: E402
+from benchmarks.study.follow_up import FOLLOW_UPS  # noqa: E402
 
 from .study_runs import config, finish  # noqa: E402
 

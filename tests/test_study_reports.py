@@ -288,7 +288,7 @@ def test_follow_ups_have_a_line_a_loss(tmp_path, monkeypatch):
         few.append(Job("follow_up", changed, f"{name}_memvir", (), 5, plain))
     monkeypatch.setitem(STAGES, "glyphs-wide-gap", lambda results: iter(wide))
     monkeypatch.setitem(STAGES, "glyphs-few-classes", lambda results: iter(few))
-    assert "100 classes" not in follow_up_tables(tmp_path)
+    assert "100 training classes" not in follow_up_tables(tmp_path)
     curve(few[0], tmp_path, [(0.2, 0.4)])
     curve(few[1], tmp_path, [(0.2, 0.3)], 0.5)
     head, _, *rows = table_of(
@@ -299,7 +299,9 @@ def test_follow_ups_have_a_line_a_loss(tmp_path, monkeypatch):
         ["softmax", "1", "10.00", "30.00", "+20.00", "0.90"],
         ["proxy_anchor", "1", "10.00", "40.00", "+30.00", "-"],
     ]
-    *_, row = table_of(follow_up_tables(tmp_path), "glyphs, 100 classes, MAP@R")
+    *_, row = table_of(
+        follow_up_tables(tmp_path), "glyphs, 100 training classes, MAP@R"
+    )
     assert row[:5] == ["softmax", "1", "40.00", "30.00", "-10.00"]
 
 

@@ -27,7 +27,7 @@ class Panel:
     """What one pair of axes shows."""
 
     title: str
-    of: Panels
+    panels: Panels
     curves: tuple[Curve, ...]
 
 
@@ -109,8 +109,8 @@ def _by_loss(panels: Panels, named: bool) -> list[list[Panel]]:
 def _draw_panel(axes: Axes, panel: Panel) -> dict[str, Line2D]:
     handles = {curve.label: _draw(axes, curve) for curve in panel.curves}
     axes.set_title(panel.title, fontsize="medium")
-    axes.set_xlabel(panel.of.x_label)
-    if panel.of.logarithmic:
+    axes.set_xlabel(panel.panels.x_label)
+    if panel.panels.logarithmic:
         axes.set_xscale("log")
     axes.grid(alpha=0.3)
     return handles

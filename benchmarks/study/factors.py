@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..report.build import build
@@ -52,8 +52,7 @@ def factors_tables(results: Path) -> str:
         there = [folder for folder in folders if folder.exists()]
         experiments = load(there, LENGTHS[dataset])
         report = build(experiments, tuple(HEADINGS), METRICS)
-        others, reference = _memories(dataset, arms)
-        against = {name: reference for name in others} if reference else {}
+        against = _to_reference(dataset, [arm for arm, _ in arms])
         compared = build(experiments, (PICKED,), METRICS, against)
         for metric in METRICS:
             columns = by_selection(report, metric)
@@ -82,19 +81,24 @@ def _arms(dataset: str, results: Path) -> list[tuple[str, str]]:
     return [(arm, _change(arm)) for arm in arms]
 
 
-def _memories(
-    dataset: str, arms: Iterable[tuple[str, str]]
-) -> tuple[list[str], str | None]:
-    """Experiments that change N and M alone, and that of REFERENCE if it is there."""
-    names = [f"{dataset}/{arm}" for arm, change in arms if change.startswith("N = ")]
-    reference = [name for name in names if name.endswith(f"_{REFERENCE.name}")]
-    others = [name for name in names if name not in reference]
-    return others, next(iter(reference), None)
+def _to_reference(dataset: str, arms: Sequence[str]) -> dict[str, str]:
+    """By experiment that has another N or M, the one of REFERENCE, if it is there."""
+    memories = {arm: memory for arm in arms if (memory := _memory(arm)) is not None}
+    return {
+        f"{dataset}/{arm}": f"{dataset}/{reference}"
+        for reference in memories
+        for arm in memories
+        if memories[reference] == REFERENCE != memories[arm]
+    }
 
 
 def _change(arm: str) -> str:
     """Of norm_softmax_memvir_5_2 "N = 5, M = 2"."""
-    change = arm.partition("_memvir")[2]
-    if change.startswith("+"):
-        return CHANGES[change]
-    return Memory(*map(int, change[1:].split("_"))).label
+    memory = _memory(arm)
+    return CHANGES[arm.partition("_memvir")[2]] if memory is None else memory.label
+
+
+def _memory(arm: str) -> Memory | None:
+    """Where nothing but N and M is changed."""
+    change = arm.partition("_memvir_")[2]
+    return Memory(*map(int, change.split("_"))) if change else None

@@ -18,15 +18,18 @@ from .columns import (
     table,
 )
 from .pages import markdown
-from .stages import finished
+from .stages import WIDE, finished
 
-STAGES = {"glyphs-wide-gap": "N = 5, M = 500", "glyphs-few-classes": "100 classes"}
+FOLLOW_UPS = {
+    "glyphs-wide-gap": WIDE.label,
+    "glyphs-few-classes": "100 training classes",
+}
 
 
 def follow_up_tables(results: Path) -> str:
     """A section a stage and metric; "" if there is no run with MemVir."""
     sections = {}
-    for stage, what in STAGES.items():
+    for stage, what in FOLLOW_UPS.items():
         jobs = [job for job in finished(stage, results) if job.baseline]
         if not jobs:
             continue
