@@ -120,8 +120,10 @@ def test_efficientnet_lite_is_the_packages(side):
     backbone = make("efficientnet_lite0").eval()
     backbone.load_state_dict(reference.state_dict(), strict=False)
     expected = reference.eval().extract_features(x).mean((2, 3))
-    assert expected.std() > 0.01
-    torch.testing.assert_close(backbone(x), expected)
+    spread = expected.std().item()
+    assert spread > 0.01
+    # Rounding adds up over 50 layers; another padding differs by as much as the spread.
+    torch.testing.assert_close(backbone(x), expected, rtol=0, atol=1e-3 * spread)
 
 
 def test_resnet_weights_by_name(tmp_path, monkeypatch):
