@@ -1,19 +1,14 @@
 """The published data sets, on small archives of the published layouts."""
 
 import io
-import os
-import tarfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from pytorch_metric_learning import datasets as pml
-from rich.console import Console
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from benchmarks.datasets import prepare as module
 from benchmarks.datasets.cars import Cars196
 from benchmarks.datasets.cub import CUB200
 from benchmarks.datasets.errors import DatasetError
@@ -21,30 +16,8 @@ from benchmarks.datasets.folders import ImageFolders
 from benchmarks.datasets.inshop import InShop
 from benchmarks.datasets.prepare import prepare
 from benchmarks.datasets.sop import StanfordOnlineProducts
-from benchmarks.datasets.verify import table, verify
 
 from . import small_archives as small
-
-
-@pytest.fixture
-def console():
-    return Console(file=io.StringIO(), width=200)
-
-
-@pytest.fixture
-def small_counts(monkeypatch):
-    """What the small archives have, as if it were what is published."""
-    both = {"train": (2, 4), "test": (2, 4)}
-    monkeypatch.setattr(CUB200, "PUBLISHED", both)
-    monkeypatch.setattr(StanfordOnlineProducts, "PUBLISHED", both)
-    monkeypatch.setattr(Cars196, "PUBLISHED", {"train": (2, 4), "test": (2, 2)})
-    inshop = {"train": (2, 3), "query": (2, 2), "gallery": (2, 3)}
-    monkeypatch.setattr(InShop, "PUBLISHED", inshop)
-
-
-@pytest.fixture
-def cub(tmp_path, small_counts):
-    return small.write_files(tmp_path / "cub", small.cub())
 
 
 def relative(dataset):
@@ -286,204 +259,3 @@ def test_image_that_cannot_be_decoded(workers, cub):
     loader = DataLoader(CUB200(cub, "train"), None, num_workers=workers)
     with pytest.raises(DatasetError, match="Auk_0001.jpg cannot be read as an image"):
         next(iter(loader))
-
-
-def cut(data):
-    return data[: len(data) // 2]
-
-
-def flip(data):
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :]
-
-
-@pytest.mark.parametrize("write", [small.write_tar, small.write_zip])
-@pytest.mark.parametrize("damage", [cut, flip, lambda data: b"<html>Sign in</html>"])
-def test_damaged_archive(write, damage, tmp_path, small_counts, console):
-    archive = write(tmp_path / "CUB.tgz", small.cub())
-    archive.write_bytes(damage(archive.read_bytes()))
-    with pytest.raises(DatasetError, match="CUB.tgz is (damaged|neither a tar nor)"):
-        prepare("cub200", tmp_path / "cub", [archive], console=console)
-    assert os.listdir(tmp_path) == ["CUB.tgz"]
-
-
-def test_damaged_header_is_not_the_end(tmp_path, console):
-    archive = small.write_tar(tmp_path / "CUB.tgz", small.cub())
-    with tarfile.open(archive) as file:
-        offset = file.getmembers()[3].offset
-        file.fileobj.seek(0)
-        content = bytearray(file.fileobj.read())
-    content[offset] ^= 1
-    archive.write_bytes(content)
-    with pytest.raises(DatasetError, match="CUB.tgz is damaged"):
-        prepare("cub200", tmp_path / "cub", [archive], console=console)
-
-
-def with_link(path, target):
-    info = tarfile.TarInfo("CUB_200_2011/link")
-    info.type, info.linkname = tarfile.SYMTYPE, target
-    with tarfile.open(path, "w") as file:
-        file.addfile(info)
-    return path
-
-
-def with_link_in_zip(path, target):
-    info = zipfile.ZipInfo("CUB_200_2011/link")
-    info.create_system, info.external_attr = 3, 0o120777 << 16
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr(info, target)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("write", "content"),
-    [
-        (small.write_tar, {"a.txt": b"", "CUB_200_2011/../../evil": b"x"}),
-        (small.write_zip, {"a.txt": b"", "CUB_200_2011/../../evil": b"x"}),
-        (small.write_tar, {"/tmp/pml-memvir-evil": b"x"}),
-        (small.write_zip, {"/tmp/pml-memvir-evil": b"x"}),
-        (small.write_zip, {"..\\evil": b"x"}),
-        (with_link, "../.."),
-        (with_link_in_zip, "../.."),
-    ],
-)
-def test_unsafe_archive(write, content, tmp_path, console):
-    archive = write(tmp_path / "archive", content)
-    with pytest.raises(DatasetError, match="not safe to extract: its member .*(ev|li)"):
-        prepare("cub200", tmp_path / "cub", [archive], console=console)
-    assert os.listdir(tmp_path) == ["archive"]
-    assert not os.path.exists("/tmp/pml-memvir-evil")
-
-
-def test_archive_of_something_else(tmp_path, small_counts, console):
-    archive = small.write_zip(tmp_path / "sop.zip", small.sop())
-    with pytest.raises(DatasetError, match="sop.zip: not a whole CUB200"):
-        prepare("cub200", tmp_path / "cub", [archive], console=console)
-    members = small.cub()
-    del members["CUB_200_2011/images/200.Finch/Finch_0008.jpg"]
-    archive = small.write_zip(tmp_path / "some.zip", members)
-    with pytest.raises(DatasetError, match="1 of 4 images do not exist: <extracted>"):
-        prepare("cub200", tmp_path / "cub", [archive], console=console)
-    assert sorted(os.listdir(tmp_path)) == ["some.zip", "sop.zip"]
-
-
-@pytest.mark.parametrize("killed", [False, True])
-def test_interrupted(killed, tmp_path, small_counts, console, monkeypatch):
-    archive = small.write_tar(tmp_path / "CUB.tgz", small.cub())
-    root = tmp_path / "cub"
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", interrupt)
-        if killed:  # nothing is tidied up
-            patch.setattr(module.shutil, "rmtree", lambda *_, **__: None)
-        with pytest.raises(KeyboardInterrupt):
-            prepare("cub200", root, [archive], console=console)
-    left = {"CUB.tgz", ".cub.partial"} if killed else {"CUB.tgz"}
-    assert set(os.listdir(tmp_path)) == left
-    if killed:
-        (tmp_path / ".cub.partial/half").touch()
-    prepare("cub200", root, [archive], console=console)
-    assert set(os.listdir(tmp_path)) == {"CUB.tgz", "cub"}
-    assert set(os.listdir(root)) == {"CUB_200_2011", "attributes.txt"}
-
-
-def test_what_is_in_the_root_is_left_alone(cub, tmp_path, console):
-    prepare("cub200", cub, [tmp_path / "none.tgz"], console=console)
-    assert "is prepared already" in console.file.getvalue()
-    (cub / "CUB_200_2011/images.txt").unlink()
-    with pytest.raises(DatasetError, match="has something in it, .* has no .*images"):
-        prepare("cub200", cub, [tmp_path / "none.tgz"], console=console)
-    assert (cub / "CUB_200_2011/image_class_labels.txt").exists()
-
-
-def test_bad_requests(tmp_path, console):
-    for arguments, message in [
-        (("birds", tmp_path / "a"), "expected one of cub200, .*got 'birds'"),
-        (("cub200", tmp_path / "a"), "archives or to download one"),
-        (("cub200", tmp_path / "a", [tmp_path / "b.tgz"]), "b.tgz is not a file"),
-        (("inshop", tmp_path / "a", [], None, True), "cannot be downloaded autom"),
-    ]:
-        with pytest.raises(DatasetError, match=message):
-            prepare(*arguments, console=console)
-    assert os.listdir(tmp_path) == []
-
-
-def test_download(tmp_path, small_counts, console, monkeypatch):
-    archive = small.write_tar(tmp_path / "published", small.cub())
-    root = tmp_path / "data" / "cub"
-    monkeypatch.setattr(CUB200, "DOWNLOAD_URL", (tmp_path / "none").as_uri())
-    with pytest.raises(DatasetError, match="(?s)cannot be downloaded.*name it"):
-        prepare("cub200", root, download=True, console=console)
-    monkeypatch.setattr(CUB200, "DOWNLOAD_URL", archive.as_uri())
-    whole = archive.read_bytes()
-    archive.write_bytes(cut(whole))
-    with pytest.raises(DatasetError, match="CUB_200_2011.tgz is damaged"):
-        prepare("cub200", root, download=True, console=console)
-    assert os.listdir(root.parent) == []
-    archive.write_bytes(whole)
-    prepare("cub200", root, download=True, console=console)
-    assert os.listdir(root.parent) == ["cub"] and len(CUB200(root, "test")) == 4
-
-
-def test_verify(cub, console):
-    rows = verify("cub200", cub, console)
-    assert [row.problems for row in rows] == [[], []]
-    assert [(row.classes, row.images, row.greyscale) for row in rows] == [(2, 4, 1)] * 2
-    image = cub / "CUB_200_2011/images/001.Auk/Auk_0001.jpg"
-    image.write_bytes(cut(image.read_bytes()))
-    (cub / "CUB_200_2011/images/100.Wren/Wren_0003.jpg").unlink()
-    CUB200.PUBLISHED["test"] = (2, 5)
-    train, test = verify("cub200", cub, console)
-    missing, damaged = train.problems
-    assert "Wren_0003.jpg does not exist" in missing
-    assert "Auk_0001.jpg cannot be read" in damaged and train.greyscale == 0
-    assert test.problems == [
-        "expected 5 images of 2 classes, found 4 images of 2 classes"
-    ]
-    assert verify("cub200", cub, console, decode=False)[0].problems == [missing]
-    console.print(table([train, test]))
-    assert "| test  |       2 |         2 |      4 |         5 |" in (
-        console.file.getvalue()
-    )
-
-
-def test_verify_finds_shared_classes(tmp_path, small_counts, console):
-    members = small.sop()
-    name = "Stanford_Online_Products/Ebay_test.txt"
-    members[name] = members[name].replace(b" 3 7 ", b" 2 7 ")
-    small.write_files(tmp_path, members)
-    train, test = verify("sop", tmp_path, console)
-    assert train.problems == []
-    assert test.problems == ["1 of its classes are in train, too"]
-
-
-class Drawn(Dataset):
-    """A data set without files."""
-
-    SPLITS = ("train", "test", "train+test")
-    PUBLISHED: dict = {}
-
-    def __init__(self, root, split, transform=None):
-        if split == "test":
-            raise DatasetError("not drawn yet")
-        self.labels = [0, 0]
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, index):
-        if index == 1:
-            raise DatasetError("item 1 is blank")
-        return Image.new("L", (2, 2)), self.labels[index]
-
-
-def test_verify_of_another_class(tmp_path, console):
-    train, test = verify("drawn", tmp_path, console, datasets={"drawn": Drawn})
-    assert (train.classes, train.images, train.greyscale) == (1, 2, 1)
-    assert train.expected_images is None and train.problems == ["item 1 is blank"]
-    assert test.images is None and test.problems == ["not drawn yet"]
-    with pytest.raises(DatasetError, match="expected one of drawn, got 'cub200'"):
-        verify("cub200", tmp_path, console, datasets={"drawn": Drawn})

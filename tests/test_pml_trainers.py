@@ -1,105 +1,23 @@
-"""The real trainers, hooks and testers of PML, on real images."""
-
-import csv
-import sqlite3
+"""The real trainers of PML, on real images."""
 
 import numpy as np
 import pytest
 import torch
 from pytorch_metric_learning import losses as pml
 from pytorch_metric_learning import miners, samplers, testers, trainers
-from pytorch_metric_learning.utils import logging_presets
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-from benchmarks.datasets import Glyphs
-from benchmarks.demo import to_tensor
-from benchmarks.networks import SmallConvNet, UnitEmbedder
-from pml_memvir import MemVir, epochs_to_steps, losses
+from pml_memvir import epochs_to_steps
 
-NUM_CLASSES = 8
-WIDTH = 16
-SIZE = 12
-
-
-class FewGlyphs(torch.utils.data.Subset):
-    """The first classes of a split, labelled from 0."""
-
-    def __init__(self, dataset, num_classes=NUM_CLASSES):
-        labels = np.asarray(dataset.labels) - min(dataset.labels)
-        indices = np.flatnonzero(labels < num_classes)
-        super().__init__(dataset, indices.tolist())
-        self.labels = labels[indices]
-
-    def __getitem__(self, index):
-        return super().__getitem__(index)[0], int(self.labels[index])
-
-    def __getitems__(self, indices):
-        return [self[index] for index in indices]
-
-
-@pytest.fixture(scope="module")
-def train_set(glyphs_root):
-    return FewGlyphs(Glyphs(glyphs_root, "train", transform=to_tensor))
-
-
-@pytest.fixture(scope="module")
-def test_set(glyphs_root):
-    return FewGlyphs(Glyphs(glyphs_root, "test", transform=to_tensor))
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
-def memvir(size=SIZE, **kwargs):
-    settings = {"num_steps": 2, "step_gap": 1, **kwargs}
-    return MemVir(losses.NormSoftmax(NUM_CLASSES, size), **settings)
-
-
-def networks(size=SIZE):
-    return {"trunk": SmallConvNet(WIDTH), "embedder": UnitEmbedder(WIDTH, size)}
-
-
-def optimizers(**modules):
-    return {
-        f"{name}_optimizer": torch.optim.Adam(module.parameters(), lr=0.01)
-        for name, module in modules.items()
-    }
-
-
-def run(cls, dataset, loss_funcs, models=None, epochs=2, freeze_these=(), **kwargs):
-    """Train, and return the trainer."""
-    models = models or networks()
-    with_weights = {k: v for k, v in loss_funcs.items() if list(v.parameters())}
-    trained = {
-        k: v for k, v in (models | with_weights).items() if k not in freeze_these
-    }
-    trainer = cls(
-        models=models,
-        optimizers=optimizers(**trained),
-        batch_size=16,
-        loss_funcs=loss_funcs,
-        dataset=dataset,
-        dataloader_num_workers=0,
-        freeze_these=freeze_these,
-        **kwargs,
-    )
-    trainer.train(num_epochs=epochs)
-    return trainer
-
-
-def steps(trainer, epochs=2):
-    return trainer.iterations_per_epoch * epochs
-
-
-def assert_trained(loss, num_steps, weight_before):
-    assert loss.step == num_steps
-    assert loss.num_virtual_classes == 2 * NUM_CLASSES
-    assert loss.W.isfinite().all() and not torch.equal(loss.W, weight_before)
-
-
-# ------------------------------------------------------------------- trainers
+from .pml_runs import (
+    NUM_CLASSES,
+    SIZE,
+    assert_trained,
+    memvir,
+    networks,
+    run,
+    steps,
+)
 
 
 def test_metric_loss_only_with_a_tuple_miner(train_set):
@@ -311,105 +229,3 @@ def test_a_plain_loop(train_set):
             loss(embedder(trunk(images)), labels).backward()
             optimizer.step()
     assert_trained(loss, 2 * len(loader), before)
-
-
-# ---------------------------------------------------------- hooks and records
-
-
-@pytest.fixture
-def recorded(train_set, test_set, tmp_path):
-    """A run with PML's hooks: CSV, sqlite, TensorBoard, saved models, testing."""
-    record_keeper, _, writer = logging_presets.get_record_keeper(
-        str(tmp_path / "records"), str(tmp_path / "tensorboard")
-    )
-    hooks = logging_presets.get_hook_container(
-        record_keeper, primary_metric="precision_at_1", log_freq=1
-    )
-    tester = testers.GlobalEmbeddingSpaceTester(
-        end_of_testing_hook=hooks.end_of_testing_hook,
-        dataloader_num_workers=0,
-        accuracy_calculator=AccuracyCalculator(k="max_bin_count"),
-    )
-    loss = memvir(warmup_steps=2)
-    trainer = run(
-        trainers.MetricLossOnly,
-        train_set,
-        {"metric_loss": loss},
-        end_of_iteration_hook=hooks.end_of_iteration_hook,
-        end_of_epoch_hook=hooks.end_of_epoch_hook(
-            tester, {"val": test_set}, str(tmp_path / "models")
-        ),
-    )
-    writer.flush()
-    return tmp_path, hooks, tester, loss, trainer
-
-
-def test_hooks_and_records(recorded):
-    folder, hooks, tester, loss, trainer = recorded
-    virtual = [0, 0, 0, 0, NUM_CLASSES, NUM_CLASSES]
-    virtual += [2 * NUM_CLASSES] * (steps(trainer) - len(virtual))
-
-    with (folder / "records" / "metric_loss_MemVir.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["num_virtual_classes"]) for row in rows] == virtual
-    settings = {"num_steps": "2", "step_gap": "1", "warmup_steps": "2"}
-    assert all(settings.items() <= row.items() for row in rows)
-
-    with sqlite3.connect(folder / "records" / "logs.db") as database:
-        query = "SELECT num_virtual_classes FROM metric_loss_MemVir ORDER BY id"
-        assert [value for (value,) in database.execute(query)] == virtual
-
-    from tensorboard.backend.event_processing import event_accumulator
-
-    events = event_accumulator.EventAccumulator(str(folder / "tensorboard"))
-    events.Reload()
-    scalars = events.Scalars("metric_loss_MemVir/num_virtual_classes")
-    assert [event.value for event in scalars] == virtual
-
-    accuracies = hooks.get_accuracy_history(
-        tester, "val", metrics=["precision_at_1", "r_precision"]
-    )
-    assert accuracies["epoch"] == [1, 2]
-    assert all(0 <= value <= 1 for value in accuracies["r_precision_level0"])
-
-
-def test_the_memory_is_invisible_to_record_keeper(recorded):
-    """Nothing is recorded of MemVir but its settings and what PML's loss records."""
-    folder, hooks, _, loss, trainer = recorded
-    names = {path.stem for path in (folder / "records").glob("*loss_MemVir*.csv")}
-    assert names == {
-        "metric_loss_MemVir",
-        "metric_loss_MemVir__modules_loss_NormSoftmax",
-    }
-    hooks.record_keeper.update_records(
-        {"metric_loss": loss}, 0, recursive_types=[torch.nn.Module, dict]
-    )
-    buffered = hooks.record_keeper.record_writer.records
-    sizes = {
-        f"{group}/{name}": np.size(value)
-        for group, series in buffered.items()
-        for name, values in series.items()
-        for value in values.values()
-    }
-    large = {name: size for name, size in sizes.items() if size > 1}
-    assert large == {"loss_NormSoftmax__parameters/W": SIZE * NUM_CLASSES}
-
-
-def test_saved_models_bring_the_memory_back(recorded, train_set):
-    folder, hooks, _, loss, trainer = recorded
-    other = trainers.MetricLossOnly(
-        models=networks(),
-        optimizers=optimizers(metric_loss=(fresh := memvir(warmup_steps=2))),
-        batch_size=16,
-        loss_funcs={"metric_loss": fresh},
-        dataset=train_set,
-        dataloader_num_workers=0,
-    )
-    epoch = hooks.load_latest_saved_models(other, str(folder / "models"))
-    assert epoch == 3
-    assert fresh.step == loss.step
-    assert torch.equal(fresh.W, loss.W)
-    mine, theirs = fresh.virtual_classes(), loss.virtual_classes()
-    assert mine.steps == theirs.steps
-    assert torch.equal(mine.class_weights, theirs.class_weights)
-    assert torch.equal(mine.embeddings, theirs.embeddings)
