@@ -87,7 +87,7 @@ GRIDS = {
         epochs=3,
         rates=(Rates(3e-4, 1e-2), Rates(3e-4, 1e-1)),
         more_rates=(Rates(1e-3, 1e-2),),
-        memories=(Memory(5, 20), Memory(5, 100)),
+        memories=(Memory(5, 100), Memory(1, 400)),
         class_weights=(1e-2, 1e-1),
     ),
 }
