@@ -148,10 +148,12 @@ def test_twelve_arms_and_ablations_can_be_told_apart(tmp_path):
 def test_many_losses_have_panels_of_their_own(tmp_path):
     """And no arm of another data set is left out."""
 
-    def titles():
+    def panels_drawn():
         panels = build(load([tmp_path]), metrics=["MAP@R", "Recall@1"]).panels
-        axes = figures.figure(panels, "caption").axes
-        return [a.get_title().split("\n")[-1] for a in axes if len(a.lines)]
+        return [a for a in figures.figure(panels, "caption").axes if len(a.lines)]
+
+    def titles():
+        return [a.get_title().split("\n")[-1] for a in panels_drawn()]
 
     losses = ["softmax", "cosface", "arcface"]
     for loss in losses:
@@ -166,6 +168,20 @@ def test_many_losses_have_panels_of_their_own(tmp_path):
         for metric in ("MAP@R", "Recall@1")
         for loss in of_dataset
     ]
+    drawn = panels_drawn()
+    assert [len(a.lines) for a in drawn] == [2] * 2 + [
+        4
+    ] * 8  # a seed and a mean an arm
+    one, other = drawn[2:4]
+    assert one.get_shared_y_axes().joined(one, other)
+
+
+def test_plain_losses_share_a_panel_however_many(tmp_path):
+    for loss in ("softmax", "cosface", "arcface", "proxy_nca"):
+        experiment(tmp_path, f"glyphs/{loss}", of_values(0.5))
+    panels = build(load([tmp_path]), metrics=["MAP@R"]).panels
+    (axes,) = figures.figure(panels, "caption").axes
+    assert axes.get_title() == "MAP@R" and len(axes.lines) == 8
 
 
 def test_default_output_and_nothing_half_written(tmp_path, monkeypatch):

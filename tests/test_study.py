@@ -10,7 +10,8 @@ from benchmarks.study.follow_up import FOLLOW_UPS  # noqa: E402
 
 from .study_runs import config, finish  # noqa: E402
 
-RATES, MEMORY = settings.Rates(2e-3, 1e-2), settings.Memory(1, 100)
+# Neither is a preset's.
+RATES, MEMORY = settings.Rates(1e-3, 0.5), settings.Memory(1, 100)
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_arms_differ_in_memvir_and_rates_alone(tmp_path, picked, stage):
         assert changed == {"experiment_name", "baseline", "loss_funcs", "optimizers"}
         rates = one.optimizers["trunk_optimizer"]["Adam"].pop("lr")
         other_rates = other.optimizers["trunk_optimizer"]["Adam"].pop("lr")
-        assert (rates, other_rates) == (2e-3, 4e-3)
+        assert (rates, other_rates) == (1e-3, 4e-3)
         assert one.optimizers["trunk_optimizer"] == other.optimizers["trunk_optimizer"]
         (inner,) = one.loss_funcs.values()
         (wrapped,) = other.loss_funcs.values()
@@ -83,11 +84,7 @@ def test_controls_are_the_plain_losses_at_the_rates_of_memvir(
         assert not list(STAGES[stage](tmp_path))  # the plain arm's are the same
 
 
-def test_controls_are_memvir_at_the_rates_of_the_plain_losses(
-    tmp_path, picked, monkeypatch
-):
-    not_the_presets = settings.Rates(1e-3, 1.0)
-    monkeypatch.setattr(stages, "picked_rates", lambda *a: not_the_presets)
+def test_controls_are_memvir_at_the_rates_of_the_plain_losses(tmp_path, picked):
     jobs = list(STAGES["glyphs-controls-memvir"](tmp_path))
     assert [job.seed for job in jobs[::6]] == list(stages.FACTOR_SEEDS)
     arms = list(STAGES["glyphs-main"](tmp_path))
@@ -120,9 +117,7 @@ def test_factors_change_what_they_say(tmp_path, picked):
     reference = by_name[f"{name}_memvir_5_100"]
     for arm, change in {
         "_memvir_5_2": {"loss_funcs.metric_loss.MemVir.step_gap: 100 -> 2"},
-        "_memvir+class_lr_x10": {
-            "optimizers.metric_loss_optimizer.Adam.lr: 0.01 -> 0.1"
-        },
+        "_memvir+class_lr_x10": {"optimizers.metric_loss_optimizer.Adam.lr: 0.5 -> 5"},
         "_memvir+100_classes": {"dataset.Glyphs.num_train_classes: (nothing) -> 100"},
     }.items():
         found = differences(reference, by_name[name + arm])
@@ -154,6 +149,9 @@ def test_follow_ups_are_at_the_rates_of_the_plain_losses(tmp_path, picked):
         assert one.dataset["Glyphs"]["num_train_classes"] == 100
         changed = {line.split(":")[0].split(".")[0] for line in differences(one, other)}
         assert changed == {"experiment_name", "baseline", "loss_funcs"}
+        assert one.optimizers["metric_loss_optimizer"]["Adam"]["lr"] == 0.5
+        memvir = other.loss_funcs["metric_loss"]["MemVir"]
+        assert (memvir["num_steps"], memvir["step_gap"]) == (5, 100)
 
 
 def test_a_setting_is_picked_by_held_out_classes_at_their_best_epoch(tmp_path):

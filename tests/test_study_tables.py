@@ -266,6 +266,7 @@ def test_follow_ups_have_a_line_a_loss(tmp_path, monkeypatch):
     monkeypatch.setitem(STAGES, "glyphs-few-classes", lambda results: iter(few))
     assert "100 training classes" not in follow_up_tables(tmp_path)
     curve(few[0], tmp_path, [(0.2, 0.4)])
+    assert "100 training classes" not in follow_up_tables(tmp_path)
     curve(few[1], tmp_path, [(0.2, 0.3)], 0.5)
     head, _, *rows = table_of(
         follow_up_tables(tmp_path), "glyphs, N = 5, M = 500, MAP@R"
