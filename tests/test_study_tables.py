@@ -100,7 +100,7 @@ def curve(job, results, values, share=None):
     folder.mkdir(parents=True)
     history.save(folder)
     of_job = replace(config(job, results), num_epochs_train=len(epochs))
-    save(of_job, folder.parents[1] / "config.yaml")
+    save(of_job, job.experiment(results) / "config.yaml")
 
 
 def table_of(text, heading):
@@ -280,3 +280,16 @@ def test_follow_ups_have_a_line_a_loss(tmp_path, monkeypatch):
         follow_up_tables(tmp_path), "glyphs, 100 training classes, MAP@R"
     )
     assert row[:5] == ["softmax", "1", "40.00", "30.00", "-10.00"]
+
+
+def test_lengths_of_a_follow_up_are_quarters_of_its_own(tmp_path, monkeypatch):
+    """Baselines, of the comparison, may be longer."""
+    name = "glyphs/softmax"
+    arm = Job("follow_up", f"{name}_memvir_5_500", f"{name}_memvir", (), 0, name)
+    monkeypatch.setitem(STAGES, "glyphs-wide-gap", lambda results: iter([arm]))
+    curve(arm, tmp_path, [(0.1, 0.3), (0.2, 0.4), (0.1, 0.0), (0.3, 0.2)])
+    plain = [(0.3, 0.1), (0.2, 0.9), (0.4, 0.3), (0.1, 0.0), (0.9, 0.9)]
+    curve(Job("main", name, name, (), 0), tmp_path, plain)
+    lengths = table_of(follow_up_tables(tmp_path), "glyphs, N = 5, M = 500, length")
+    assert lengths[0][1:] == ["pairs", *(f"{n},000 steps" for n in (1, 2, 3, 4))]
+    assert lengths[-1] == ["softmax", "1", "+20.00", "+30.00", "+10.00", "-10.00"]

@@ -14,23 +14,13 @@ from .columns import (
     ABOUT_SELECTIONS,
     HEADINGS,
     METRICS,
-    PICKED,
-    Cells,
     baselines,
     by_selection,
-    differences,
-    numbers,
     table,
 )
+from .lengths import ABOUT_LENGTH, by_length
 from .pages import markdown
 from .stages import COMPARED
-
-QUARTERS = (1, 2, 3, 4)  # of the training
-
-ABOUT_LENGTH = (
-    "MemVir minus plain, as if training had ended there: test classes, at the epoch "
-    "that until then is best on held-out classes."
-)
 
 
 def comparison_tables(results: Path) -> str:
@@ -49,17 +39,8 @@ def length_tables(results: Path) -> str:
     """A section a data set: the first metric's, had training been shorter."""
     sections = {}
     for dataset, folder in _compared(results):
-        trials = [trial for one in load([folder]) for trial in one.trials]
-        num_epochs = max(trial.num_epochs for trial in trials)
-        epoch = trials[0].trained[0]
-        columns: dict[str, Cells] = {}
-        for quarter in QUARTERS:
-            experiments = load([folder], quarter * num_epochs // len(QUARTERS))
-            report = build(experiments, (PICKED,), METRICS[:1])
-            steps = quarter * num_epochs // len(QUARTERS) * epoch.step // epoch.epoch
-            columns[f"{steps:,} steps"] = differences(report, PICKED, METRICS[0])
-        columns = {"pairs": numbers(report, METRICS[0]), **columns}
-        sections[f"{dataset}, length"] = table("loss", columns, _losses(report))
+        rows = _losses(build(load([folder]), metrics=METRICS[:1]))
+        sections[f"{dataset}, length"] = table("loss", by_length([folder]), rows)
     return markdown("Length of training", sections, ABOUT, ABOUT_LENGTH)
 
 

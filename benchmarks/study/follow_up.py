@@ -17,6 +17,7 @@ from .columns import (
     shares,
     table,
 )
+from .lengths import ABOUT_LENGTH, by_length
 from .pages import markdown
 from .stages import WIDE, finished
 
@@ -42,6 +43,14 @@ def follow_up_tables(results: Path) -> str:
             columns = {**by_selection(report, metric), "share": shares(report)}
             heading = f"glyphs, {what}, {metric_label(metric)}"
             sections[heading] = table("loss", columns, rows)
+        of_memvir = list(dict.fromkeys(job.experiment(results) for job in jobs))
+        lengths = by_length(of_memvir, there)
+        sections[f"glyphs, {what}, length"] = table("loss", lengths, rows)
     return markdown(
-        "What the factors suggested", sections, ABOUT, ABOUT_SELECTIONS, ABOUT_SHARE
+        "What the factors suggested",
+        sections,
+        ABOUT,
+        ABOUT_SELECTIONS,
+        ABOUT_SHARE,
+        ABOUT_LENGTH,
     )

@@ -45,8 +45,11 @@ class Job:
             *self.overrides,
         ]
 
+    def experiment(self, results: Path) -> Path:
+        return results / self.folder / self.name
+
     def trial(self, results: Path) -> Path:
-        return results / self.folder / self.name / f"seed{self.seed}" / "fold0"
+        return self.experiment(results) / f"seed{self.seed}" / "fold0"
 
     def finished(self, results: Path) -> bool:
         history = History.load(self.trial(results))
