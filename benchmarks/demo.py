@@ -49,7 +49,7 @@ class Settings:
     network_lr: float = 2e-3
     weight_lr: float = 1e-2
     num_steps: int = 5
-    step_gap: int = 20
+    step_gap: int = 100
     warmup_epochs: int = 2
 
 
