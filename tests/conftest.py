@@ -1,26 +1,24 @@
 """Fixtures for all tests."""
 
 import io
+import random
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from benchmarks.datasets import Glyphs
-from benchmarks.datasets.cars import Cars196
-from benchmarks.datasets.cub import CUB200
-from benchmarks.datasets.inshop import InShop
-from benchmarks.datasets.sop import StanfordOnlineProducts
-from benchmarks.demo import to_tensor
 from pml_memvir import class_weights as c_w
 
-from . import small_archives as small
-from .pml_runs import FewGlyphs
+# What is of the benchmarks is imported where it is used: a fault in them is not to stop
+# the tests of the package.
 
 
 @pytest.fixture(autouse=True)
-def seed():
-    """No test depends on those before it."""
+def same_random_state():
+    """Before each test, so that none depends on those before it."""
+    random.seed(0)
+    np.random.seed(0)
     torch.manual_seed(0)
 
 
@@ -52,12 +50,16 @@ def algorithm(request):
 
 @pytest.fixture(scope="session")
 def train_set(glyphs_root):
-    return FewGlyphs(Glyphs(glyphs_root, "train", transform=to_tensor))
+    from .pml_runs import few_glyphs
+
+    return few_glyphs(glyphs_root, "train")
 
 
 @pytest.fixture(scope="session")
 def test_set(glyphs_root):
-    return FewGlyphs(Glyphs(glyphs_root, "test", transform=to_tensor))
+    from .pml_runs import few_glyphs
+
+    return few_glyphs(glyphs_root, "test")
 
 
 @pytest.fixture
@@ -68,14 +70,18 @@ def console():
 @pytest.fixture
 def small_counts(monkeypatch):
     """What the small archives have, as if it were what is published."""
+    from benchmarks.datasets import cars, cub, inshop, sop
+
     both = {"train": (2, 4), "test": (2, 4)}
-    monkeypatch.setattr(CUB200, "PUBLISHED", both)
-    monkeypatch.setattr(StanfordOnlineProducts, "PUBLISHED", both)
-    monkeypatch.setattr(Cars196, "PUBLISHED", {"train": (2, 4), "test": (2, 2)})
-    inshop = {"train": (2, 3), "query": (2, 2), "gallery": (2, 3)}
-    monkeypatch.setattr(InShop, "PUBLISHED", inshop)
+    monkeypatch.setattr(cub.CUB200, "PUBLISHED", both)
+    monkeypatch.setattr(sop.StanfordOnlineProducts, "PUBLISHED", both)
+    monkeypatch.setattr(cars.Cars196, "PUBLISHED", {"train": (2, 4), "test": (2, 2)})
+    three = {"train": (2, 3), "query": (2, 2), "gallery": (2, 3)}
+    monkeypatch.setattr(inshop.InShop, "PUBLISHED", three)
 
 
 @pytest.fixture
 def cub(tmp_path, small_counts):
+    from . import small_archives as small
+
     return small.write_files(tmp_path / "cub", small.cub())

@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from benchmarks.datasets import Glyphs
+from benchmarks.demo import to_tensor
 from benchmarks.networks import SmallConvNet, UnitEmbedder
 from pml_memvir import MemVir, losses
 
@@ -25,6 +27,10 @@ class FewGlyphs(torch.utils.data.Subset):
 
     def __getitems__(self, indices):
         return [self[index] for index in indices]
+
+
+def few_glyphs(root, split):
+    return FewGlyphs(Glyphs(root, split, transform=to_tensor))
 
 
 def memvir(size=SIZE, **kwargs):

@@ -169,9 +169,9 @@ def test_many_losses_have_panels_of_their_own(tmp_path):
         for loss in of_dataset
     ]
     drawn = panels_drawn()
-    assert [len(a.lines) for a in drawn] == [2] * 2 + [
-        4
-    ] * 8  # a seed and a mean an arm
+    seed_and_mean = 2  # lines of an arm
+    one_arm, pair_of_arms = seed_and_mean, 2 * seed_and_mean
+    assert [len(a.lines) for a in drawn] == 2 * [one_arm] + 8 * [pair_of_arms]
     one, other = drawn[2:4]
     assert one.get_shared_y_axes().joined(one, other)
 

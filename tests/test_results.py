@@ -58,7 +58,11 @@ def test_every_experiment_is_one_of_the_protocol():
         _, preset, *rest = jobs[folder][0].arguments(RESULTS)
         files = [a.removeprefix("--with=") for a in rest if a.startswith("--with=")]
         wanted = load(preset, files, [a for a in rest if not a.startswith("--")])
-        changed = differences(load_saved(folder / "config.yaml"), wanted)
+        saved = load_saved(folder / "config.yaml")
+        assert {f"seed{seed}" for seed in saved.seeds} == {
+            path.name for path in folder.glob("seed*")
+        }, folder
+        changed = differences(saved, wanted)
         assert not [line for line in changed if not line.startswith("seeds")], folder
 
 

@@ -12,6 +12,7 @@ from benchmarks.study import STAGES, Job, columns, compared, stages  # noqa: E40
 from benchmarks.study.controls import controls_tables  # noqa: E402
 from benchmarks.study.factors import factors_tables  # noqa: E402
 from benchmarks.study.follow_up import follow_up_tables  # noqa: E402
+from benchmarks.study.lengths import by_length  # noqa: E402
 from benchmarks.study.picked import picked_tables  # noqa: E402
 from benchmarks.study.shares import shares_tables  # noqa: E402
 
@@ -70,8 +71,8 @@ def test_shares_and_differences_of_the_trials(tmp_path):
     ]
 
 
-def curve(job, results, values, share=None):
-    """A finished run by (held-out, test) MAP@R, an epoch each.
+def curve(job, results, values, share=None, num_epochs=None):
+    """A run by (held-out, test) MAP@R, an epoch each; finished but for `num_epochs`.
 
     Recall@1 is half as much, R-Precision a quarter.
     """
@@ -94,12 +95,13 @@ def curve(job, results, values, share=None):
         }
         for n, (held_out, test) in enumerate(values, 1)
     ]
-    history = History(job.seed, 0, len(epochs), MAP, "val", "test")
-    history.epochs, history.finished = epochs, True
+    num_epochs = num_epochs or len(epochs)
+    history = History(job.seed, 0, num_epochs, MAP, "val", "test")
+    history.epochs, history.finished = epochs, len(epochs) == num_epochs
     folder = job.trial(results)
     folder.mkdir(parents=True)
     history.save(folder)
-    of_job = replace(config(job, results), num_epochs_train=len(epochs))
+    of_job = replace(config(job, results), num_epochs_train=num_epochs)
     save(of_job, job.experiment(results) / "config.yaml")
 
 
@@ -283,13 +285,62 @@ def test_follow_ups_have_a_line_a_loss(tmp_path, monkeypatch):
 
 
 def test_lengths_of_a_follow_up_are_quarters_of_its_own(tmp_path, monkeypatch):
-    """Baselines, of the comparison, may be longer."""
+    """Baselines, of the comparison, may be longer; unfinished runs do not count."""
     name = "glyphs/softmax"
-    arm = Job("follow_up", f"{name}_memvir_5_500", f"{name}_memvir", (), 0, name)
-    monkeypatch.setitem(STAGES, "glyphs-wide-gap", lambda results: iter([arm]))
-    curve(arm, tmp_path, [(0.1, 0.3), (0.2, 0.4), (0.1, 0.0), (0.3, 0.2)])
+    arms = [
+        Job("follow_up", f"{name}_memvir_5_500", f"{name}_memvir", (), seed, name)
+        for seed in (0, 1)
+    ]
+    monkeypatch.setitem(STAGES, "glyphs-wide-gap", lambda results: iter(arms))
+    curve(arms[0], tmp_path, [(0.1, 0.3), (0.2, 0.4), (0.1, 0.0), (0.3, 0.2)])
+    curve(arms[1], tmp_path, [(0.1, 0.9), (0.2, 0.9)], num_epochs=4)
     plain = [(0.3, 0.1), (0.2, 0.9), (0.4, 0.3), (0.1, 0.0), (0.9, 0.9)]
-    curve(Job("main", name, name, (), 0), tmp_path, plain)
+    for seed in (0, 1):
+        curve(Job("main", name, name, (), seed), tmp_path, plain)
     lengths = table_of(follow_up_tables(tmp_path), "glyphs, N = 5, M = 500, length")
     assert lengths[0][1:] == ["pairs", *(f"{n},000 steps" for n in (1, 2, 3, 4))]
     assert lengths[-1] == ["softmax", "1", "+20.00", "+30.00", "+10.00", "-10.00"]
+
+
+@pytest.mark.parametrize(
+    "num_epochs, steps",
+    [(10, ["2,000", "5,000", "7,000", "10,000"]), (2, ["1,000", "2,000"])],
+)
+def test_lengths_are_whole_epochs(tmp_path, num_epochs, steps):
+    name = "glyphs/softmax"
+    arm = Job("main", f"{name}_memvir", f"{name}_memvir", (), 0, name)
+    for job in (arm, Job("main", name, name, (), 0)):
+        curve(job, tmp_path, [(0.1, 0.3)] * num_epochs)
+    columns = list(by_length([tmp_path / "main"]))
+    assert columns == ["pairs", *(f"{n} steps" for n in steps)]
+
+
+def test_a_follow_up_is_held_against_other_settings(tmp_path, monkeypatch):
+    """Picked ones, and these at the plain loss's rates; ArcFace has but one of them."""
+    wide, controls = [], []
+    for loss, test in (("softmax", 0.5), ("arcface", 0.4)):
+        name = f"glyphs/{loss}"
+        for seed in (0, 1):
+            made = [
+                (Job("main", name, name, (), seed), 0.1),
+                (Job("main", f"{name}_memvir", f"{name}_memvir", (), seed, name), 0.2),
+            ]
+            arm = f"{name}_memvir_5_500"
+            wide.append(Job("follow_up", arm, f"{name}_memvir", (), seed, name))
+            made.append((wide[-1], test))
+            for job, value in made:
+                curve(job, tmp_path, [(0.2, value), (0.1, 0.9)])
+    arm = "glyphs/softmax_memvir+lr_1_1"
+    controls.append(
+        Job("controls", arm, "glyphs/softmax_memvir", (), 1, wide[0].baseline)
+    )
+    curve(controls[0], tmp_path, [(0.2, 0.6), (0.1, 0.9)])
+    monkeypatch.setitem(STAGES, "glyphs-wide-gap", lambda results: iter(wide))
+    monkeypatch.setitem(STAGES, "glyphs-controls-memvir", lambda r: iter(controls))
+    heading = "glyphs, N = 5, M = 500, other settings"
+    _, _, *rows = table_of(follow_up_tables(tmp_path), heading)
+    of_softmax, of_arcface = "+30.00 [+30.00, +30.00]", "+20.00 [+20.00, +20.00]"
+    assert rows == [
+        ["softmax", "2", of_softmax, "1", "-10.00"],
+        ["arcface", "2", of_arcface, "2", of_arcface],
+    ]

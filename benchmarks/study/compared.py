@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..report.build import build
-from ..report.experiments import load
-from ..report.names import metric_label, order
-from ..report.structure import Report
+from ..report.experiments import Experiment, load
+from ..report.names import metric_label, order, split_name
 from .columns import (
     ABOUT,
     ABOUT_SELECTIONS,
     HEADINGS,
     METRICS,
-    baselines,
     by_selection,
     table,
 )
@@ -27,11 +25,12 @@ def comparison_tables(results: Path) -> str:
     """A section a data set and metric: differences by how the epoch is picked."""
     sections = {}
     for dataset, folder in _compared(results):
-        report = build(load([folder]), tuple(HEADINGS), METRICS)
+        experiments = load([folder])
+        report = build(experiments, tuple(HEADINGS), METRICS)
         for metric in METRICS:
             columns = by_selection(report, metric)
             heading = f"{dataset}, {metric_label(metric)}"
-            sections[heading] = table("loss", columns, _losses(report))
+            sections[heading] = table("loss", columns, _losses(experiments))
     return markdown("Comparison", sections, ABOUT, ABOUT_SELECTIONS)
 
 
@@ -39,7 +38,7 @@ def length_tables(results: Path) -> str:
     """A section a data set: the first metric's, had training been shorter."""
     sections = {}
     for dataset, folder in _compared(results):
-        rows = _losses(build(load([folder]), metrics=METRICS[:1]))
+        rows = _losses(load([folder]))
         sections[f"{dataset}, length"] = table("loss", by_length([folder]), rows)
     return markdown("Length of training", sections, ABOUT, ABOUT_LENGTH)
 
@@ -52,6 +51,9 @@ def _compared(results: Path) -> Iterator[tuple[str, Path]]:
             yield dataset, folder
 
 
-def _losses(report: Report) -> list[tuple[str, str]]:
+def _losses(experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
     """Arms with MemVir, and the losses that they are compared with."""
-    return sorted(baselines(report).items(), key=lambda pair: order(pair[0]))
+    losses = [
+        (one.arm, split_name(one.baseline)[1]) for one in experiments if one.baseline
+    ]
+    return sorted(losses, key=lambda pair: order(pair[0]))
