@@ -289,13 +289,14 @@ def test_lengths_of_a_follow_up_are_quarters_of_its_own(tmp_path, monkeypatch):
     name = "glyphs/softmax"
     arms = [
         Job("follow_up", f"{name}_memvir_5_500", f"{name}_memvir", (), seed, name)
-        for seed in (0, 1)
+        for seed in (0, 1, 2)
     ]
     monkeypatch.setitem(STAGES, "glyphs-wide-gap", lambda results: iter(arms))
-    curve(arms[0], tmp_path, [(0.1, 0.3), (0.2, 0.4), (0.1, 0.0), (0.3, 0.2)])
-    curve(arms[1], tmp_path, [(0.1, 0.9), (0.2, 0.9)], num_epochs=4)
+    curve(arms[0], tmp_path, [], num_epochs=4)  # not evaluated yet
+    curve(arms[1], tmp_path, [(0.1, 0.3), (0.2, 0.4), (0.1, 0.0), (0.3, 0.2)])
+    curve(arms[2], tmp_path, [(0.1, 0.9), (0.2, 0.9)], num_epochs=4)
     plain = [(0.3, 0.1), (0.2, 0.9), (0.4, 0.3), (0.1, 0.0), (0.9, 0.9)]
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         curve(Job("main", name, name, (), seed), tmp_path, plain)
     lengths = table_of(follow_up_tables(tmp_path), "glyphs, N = 5, M = 500, length")
     assert lengths[0][1:] == ["pairs", *(f"{n},000 steps" for n in (1, 2, 3, 4))]

@@ -80,14 +80,12 @@ def _to_other_settings(jobs: Sequence[Job], results: Path) -> dict[str, Cells]:
         job.name: controls.get(job.baseline, picked[job.name]) for job in jobs
     }
     experiments = load(_there(results, "follow_up", "main", "controls"))
+    names = {one.name for one in experiments}
+    settings = {"picked setting": picked, "equal rates": at_equal_rates}
     columns: dict[str, Cells] = {}
-    for what, others in (
-        ("picked setting", picked),
-        ("equal rates", at_equal_rates),
-    ):
-        names = {one.name for one in experiments}
-        there = {one: other for one, other in others.items() if other in names}
-        report = build(experiments, (PICKED,), METRICS[:1], there)
+    for what, others in settings.items():
+        against = {arm: other for arm, other in others.items() if other in names}
+        report = build(experiments, (PICKED,), METRICS[:1], against)
         columns[f"pairs, {what}"] = numbers(report, METRICS[0])
         columns[what] = differences(report, PICKED, METRICS[0])
     return columns
