@@ -86,9 +86,10 @@ GRIDS = {
     "emoji": Grid(
         epochs=3,
         rates=(Rates(3e-4, 1e-2), Rates(3e-4, 1e-1)),
-        more_rates=(Rates(1e-3, 1e-2),),
+        more_rates=(Rates(1e-3, 1e-2), Rates(1e-3, 1e-1)),
         memories=(Memory(5, 100), Memory(1, 400)),
         class_weights=(1e-2, 1e-1),
+        more_network=1e-3,
     ),
 }
 REFERENCE = Memory(5, 100)  # what one factor at a time is changed of
