@@ -62,6 +62,8 @@ class Grid:
 
     Attributes:
         epochs: of a trial.
+        both: MemVir tries `more_network` with the class weights' other rate, too, and
+            so all pairs of both.
     """
 
     epochs: int
@@ -71,6 +73,7 @@ class Grid:
     class_weights: tuple[float, float]
     more_network: float | None = None
     more_memory: Memory | None = None
+    both: bool = False
 
 
 GRIDS = {
@@ -86,10 +89,11 @@ GRIDS = {
     "emoji": Grid(
         epochs=3,
         rates=(Rates(3e-4, 1e-2), Rates(3e-4, 1e-1)),
-        more_rates=(Rates(1e-3, 1e-2), Rates(1e-3, 1e-1)),
+        more_rates=(Rates(1e-3, 1e-2), Rates(1e-3, 1e-1), Rates(1e-3, 1.0)),
         memories=(Memory(5, 100), Memory(1, 400)),
         class_weights=(1e-2, 1e-1),
         more_network=1e-3,
+        both=True,
     ),
 }
 REFERENCE = Memory(5, 100)  # what one factor at a time is changed of

@@ -64,13 +64,14 @@ def first_memvir_trials(
 
 
 def more_memvir_trials(dataset: str, loss: str, results: Path) -> dict[WithMemVir, Job]:
-    """MemVir's of the second round: one change at a time of the best of the first."""
+    """MemVir's of the second round: changes of the best of the first."""
     grid = GRIDS[dataset]
     rates, memory = best(first_memvir_trials(dataset, loss, results), results)
     (other,) = set(grid.class_weights) - {rates.class_weights}
     settings = [(Rates(rates.network, other), memory)]
     if grid.more_network is not None:
-        settings.append((Rates(grid.more_network, rates.class_weights), memory))
+        class_weights = (rates.class_weights, other)[: 2 if grid.both else 1]
+        settings += [(Rates(grid.more_network, one), memory) for one in class_weights]
     if grid.more_memory is not None:
         settings.append((rates, grid.more_memory))
     return {
