@@ -71,6 +71,25 @@ def test_shares_and_differences_of_the_trials(tmp_path):
     ]
 
 
+def test_shares_have_a_line_for_every_trial(tmp_path):
+    """On Emoji both rates change at once, too."""
+    for name in ("plain", "memvir", "more"):
+        jobs = list(STAGES[f"emoji-tune-{name}"](tmp_path))
+        for k, job in enumerate(jobs):
+            finish(job, tmp_path, held_out=0.3 + 0.01 * (k % (len(jobs) // 2)))
+    _, _, *rows = table_of(shares_tables(tmp_path), "emoji, shares")
+    # Plain: 30, 31, the first round's best, then 32, 33, 34. MemVir's second round: 30
+    # at the first rates, 31 and 32 at the network's other one.
+    assert [row[:2] for row in rows] == [
+        ["N = 5, M = 100", "- (-1.00)"],
+        ["N = 1, M = 400", "- (+0.00)"],
+        ["the best of these", "- (+0.00)"],
+        ["... class weights' other rate", "- (+0.00)"],
+        ["... network's rate 0.001", "- (-2.00)"],
+        ["... class weights' other rate, network's rate 0.001", "- (+0.00)"],
+    ]
+
+
 def curve(job, results, values, share=None, num_epochs=None):
     """A run by (held-out, test) MAP@R, an epoch each; finished but for `num_epochs`.
 

@@ -66,9 +66,11 @@ def _change(of: WithMemVir, to: WithMemVir) -> str:
     (rates, memory), (other_rates, other_memory) = of, to
     if other_memory != memory:
         return other_memory.label
-    if other_rates.network != rates.network:
-        return f"... network's rate {other_rates.network:g}"
-    return "... class weights' other rate"
+    network = f"network's rate {other_rates.network:g}"
+    if other_rates.class_weights == rates.class_weights:
+        return f"... {network}"
+    both = "" if other_rates.network == rates.network else f", {network}"
+    return f"... class weights' other rate{both}"
 
 
 def _cell(job: Job, without: dict[str, float], results: Path) -> str:
