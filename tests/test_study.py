@@ -12,6 +12,7 @@ from .study_runs import config, finish  # noqa: E402
 
 # Neither is a preset's.
 RATES, MEMORY = settings.Rates(1e-3, 0.5), settings.Memory(1, 100)
+REPORT_OF_CONTROLS = {"glyphs": "controls", "emoji": "controls_emoji"}
 
 
 @pytest.fixture
@@ -59,18 +60,21 @@ def test_seeds_are_finished_one_after_the_other(tmp_path, picked):
         *FOLLOW_UPS,
         "glyphs-factors",
         "emoji-main",
+        "emoji-controls",
         "emoji-factors",
     ):
         seeds = [job.seed for job in STAGES[stage](tmp_path)]
         assert seeds == sorted(seeds) and tuning.SEED not in seeds
 
 
+@pytest.mark.parametrize("dataset", stages.COMPARED)
 def test_controls_are_the_plain_losses_at_the_rates_of_memvir(
-    tmp_path, picked, monkeypatch
+    tmp_path, picked, monkeypatch, dataset
 ):
-    jobs = list(STAGES["glyphs-controls"](tmp_path))
-    assert [job.seed for job in jobs[::6]] == list(stages.SEEDS)
-    arms = list(STAGES["glyphs-main"](tmp_path))
+    jobs = list(STAGES[f"{dataset}-controls"](tmp_path))
+    num_losses = len(stages.COMPARED[dataset])
+    assert [job.seed for job in jobs[::num_losses]] == list(stages.SEEDS)
+    arms = list(STAGES[f"{dataset}-main"](tmp_path))
     for control, plain, memvir in zip(jobs, arms[::2], arms[1::2]):
         assert control.baseline == plain.name and control.name != plain.name
         one, other, third = (config(j, tmp_path) for j in (control, plain, memvir))
@@ -78,9 +82,10 @@ def test_controls_are_the_plain_losses_at_the_rates_of_memvir(
         assert one.optimizers == third.optimizers != other.optimizers
         assert one.num_epochs_train == third.num_epochs_train
     finish(jobs[1], tmp_path)
-    assert reports.with_controls(tmp_path) == {f"{jobs[1].preset}_memvir": jobs[1].name}
+    against = reports.REPORTS[REPORT_OF_CONTROLS[dataset]].baselines(tmp_path)
+    assert against == {f"{jobs[1].preset}_memvir": jobs[1].name}
     monkeypatch.setattr(stages, "picked_rates", lambda *a: settings.Rates(4e-3, 1e-1))
-    for stage in ("glyphs-controls", "glyphs-controls-memvir"):
+    for stage in (f"{dataset}-controls", "glyphs-controls-memvir"):
         assert not list(STAGES[stage](tmp_path))  # the plain arm's are the same
 
 

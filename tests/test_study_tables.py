@@ -182,14 +182,15 @@ def test_tables_of_differences(tmp_path):
     assert row == ["cosface", "2", *map(cell, (-9, -19, 15, 15))]
 
 
-def test_table_of_controls(tmp_path, monkeypatch):
+@pytest.mark.parametrize("dataset", ["glyphs", "emoji"])
+def test_table_of_controls(tmp_path, monkeypatch, dataset):
     """MemVir is held against them, and they against the plain loss; by hand.
 
     A seed without a control is in no number.
     """
-    name = "glyphs/softmax"
+    name = f"{dataset}/softmax"
     jobs = [Job("controls", f"{name}+lr_1_1", name, (), s, name) for s in (0, 1, 2)]
-    monkeypatch.setitem(STAGES, "glyphs-controls", lambda results: iter(jobs))
+    monkeypatch.setitem(STAGES, f"{dataset}-controls", lambda results: iter(jobs))
     assert controls_tables(tmp_path) == ""
     for seed in (0, 1, 2):
         plain = Job("main", name, name, (), seed)
@@ -199,7 +200,7 @@ def test_table_of_controls(tmp_path, monkeypatch):
         curve(memvir, tmp_path, [(0.2, 0.90), (0.3, 0.30 + 0.02 * seed)])
     for seed in (0, 1):
         curve(jobs[seed], tmp_path, [(0.3, 0.25 - 0.02 * seed), (0.1, 0.90)])
-    head, _, row = table_of(controls_tables(tmp_path), "glyphs, MAP@R")
+    head, _, row = table_of(controls_tables(tmp_path), f"{dataset}, MAP@R")
     assert dict(zip(head, row)) == {
         "loss": "softmax",
         "pairs": "2",
@@ -210,10 +211,16 @@ def test_table_of_controls(tmp_path, monkeypatch):
         "rates, no MemVir": "+4.00 [-8.71, +16.71]",
     }
     assert controls_tables(tmp_path).count("\n## ") == 3  # one a metric
+
+
+def test_table_of_controls_with_memvir(tmp_path, monkeypatch):
+    """They are held against the plain loss."""
+    name = "glyphs/softmax"
     arm = f"{name}_memvir+lr_2_2"
     other = [Job("controls", arm, f"{name}_memvir", (), seed, name) for seed in (0, 1)]
     monkeypatch.setitem(STAGES, "glyphs-controls-memvir", lambda results: iter(other))
     for job in other:
+        curve(Job("main", name, name, (), job.seed), tmp_path, [(0.3, 0.2), (0.2, 0.9)])
         curve(job, tmp_path, [(0.3, 0.17), (0.2, 0.90)])
     heading = "glyphs, MAP@R, the plain loss's rates"
     head, _, row = table_of(controls_tables(tmp_path), heading)

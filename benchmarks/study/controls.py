@@ -23,8 +23,9 @@ from .columns import (
 from .pages import markdown
 from .stages import finished
 
-PLAIN, MEMVIR = "glyphs-controls", "glyphs-controls-memvir"  # stages
-DATASET = "glyphs"
+# Stages, by data set.
+PLAIN = {"glyphs": "glyphs-controls", "emoji": "emoji-controls"}
+MEMVIR = {"glyphs": "glyphs-controls-memvir"}
 
 ABOUT_CONTROLS = (
     "Test classes, at the epoch that is best on held-out classes: the plain loss at "
@@ -34,27 +35,39 @@ ABOUT_CONTROLS = (
 )
 
 
-def with_controls(results: Path) -> dict[str, str]:
+def with_controls(dataset: str, results: Path) -> dict[str, str]:
     """The arms with MemVir against the plain losses at their rates, as far as run."""
-    return {f"{job.preset}_memvir": job.name for job in finished(PLAIN, results)}
+    jobs = finished(PLAIN[dataset], results)
+    return {f"{job.preset}_memvir": job.name for job in jobs}
 
 
 def controls_tables(results: Path) -> str:
-    """A section a metric and arm whose rates both have, a line a loss.
+    """A section a data set, metric and arm whose rates both have, a line a loss.
 
     "" if no control is finished.
     """
-    against = with_controls(results)
-    memvir = {_arm(job.name): _arm(job.preset) for job in finished(MEMVIR, results)}
-    if not against and not memvir:
+    sections: dict[str, str] = {}
+    for dataset in PLAIN:
+        sections |= _sections(dataset, results)
+    if not sections:
         return ""
-    folders = [results / "controls" / DATASET, results / "main" / DATASET]
+    return markdown("At equal learning rates", sections, ABOUT, ABOUT_CONTROLS)
+
+
+def _sections(dataset: str, results: Path) -> dict[str, str]:
+    """By heading."""
+    against = with_controls(dataset, results)
+    jobs = finished(MEMVIR[dataset], results) if dataset in MEMVIR else ()
+    memvir = {_arm(job.name): _arm(job.preset) for job in jobs}
+    if not against and not memvir:
+        return {}
+    folders = [results / "controls" / dataset, results / "main" / dataset]
     report = build(load(folders), tuple(HEADINGS), METRICS, against)
     controls = {_arm(arm): _arm(control) for arm, control in against.items()}
     losses = [(arm, of.removesuffix("_memvir")) for arm, of in memvir.items()]
     sections = {}
     for metric in METRICS:
-        heading = f"{DATASET}, {metric_label(metric)}"
+        heading = f"{dataset}, {metric_label(metric)}"
         if controls:
             sections[heading] = _table(report, metric, controls)
         if losses:
@@ -62,7 +75,7 @@ def controls_tables(results: Path) -> str:
             sections[f"{heading}, the plain loss's rates"] = table(
                 "loss", columns, losses
             )
-    return markdown("At equal learning rates", sections, ABOUT, ABOUT_CONTROLS)
+    return sections
 
 
 def _arm(experiment: str) -> str:

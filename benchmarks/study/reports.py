@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -35,6 +36,7 @@ TABLES: dict[str, tuple[Callable[[Path], str], ...]] = {
     "follow_up": (follow_up_tables,),
 }
 TABLES_FILE = "tables.md"
+EMOJI_NORM_SOFTMAX = ("main/emoji/norm_softmax", "main/emoji/norm_softmax_memvir")
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,15 @@ REPORTS = {
     "main": Reported(("main",)),
     "tuning": Reported(("tuning",), ("held_out",), figures=("actual_shares",)),
     "controls": Reported(
-        ("controls", "main/glyphs"),
+        ("controls/glyphs", "main/glyphs"),
         ("best_on_validation", "last"),
-        with_controls,
+        partial(with_controls, "glyphs"),
+        figures=("differences",),
+    ),
+    "controls_emoji": Reported(
+        ("controls/emoji", *EMOJI_NORM_SOFTMAX),
+        ("best_on_validation", "last"),
+        partial(with_controls, "emoji"),
         figures=("differences",),
     ),
     "factors": Reported(
@@ -77,12 +85,7 @@ REPORTS = {
         figures=("differences", "actual_shares"),
     ),
     "random_weights": Reported(
-        (
-            "factors/emoji",
-            "main/emoji/norm_softmax",
-            "main/emoji/norm_softmax_memvir",
-        ),
-        ("last", "best_on_validation"),
+        ("factors/emoji", *EMOJI_NORM_SOFTMAX), ("last", "best_on_validation")
     ),
 }
 

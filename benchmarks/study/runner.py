@@ -24,7 +24,7 @@ from .stages import STAGES
 
 SPENT = "spent.csv"
 COLUMNS = ("time", "folder", "experiment", "seed", "seconds", "cpu_seconds")
-CORE_HOURS = 36.0
+CORE_HOURS = 41.0
 
 
 class Runner:

@@ -179,6 +179,7 @@ STAGES: dict[str, Callable[[Path], Iterator[Job]]] = {
     "emoji-tune-memvir": lambda results: tune_memvir("emoji", results),
     "emoji-tune-more": lambda results: tune_more("emoji", results),
     "emoji-main": lambda results: compare("emoji", results),
+    "emoji-controls": lambda results: controls("emoji", results),
     "glyphs-few-classes": few_classes,
     "emoji-factors": emoji_factors,
 }
