@@ -18,7 +18,7 @@ def test_code_blocks_run_in_order(monkeypatch, tmp_path, forget_registrations):
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
     assert names["metric_loss"].num_virtual_classes == 16  # as the text says
-    assert torch.equal(names["plain"].W, names["loss_func"].W)
+    assert torch.equal(names["plain"].proxies, names["loss_func"].proxies)
 
 
 def test_the_table_of_losses_is_complete():
