@@ -99,6 +99,7 @@ def check_batch(
 
 def labels_in_range(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
     """Whether all labels are 0 to C-1, as a tensor: a device is not waited for."""
+    labels = labels.long()  # C may be more than their own type can hold
     return ((labels >= 0) & (labels < num_classes)).all()
 
 

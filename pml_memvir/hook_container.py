@@ -34,7 +34,8 @@ class SafeHookContainer(HookContainer):
     shuffles and augments differently. Here, each file is written under a temporary name
     and renamed. `trunk_*.pth`, by which a checkpoint is found, is renamed last, and the
     previous checkpoint is deleted after that. `rng_*.pth` has the states of Python's,
-    NumPy's and PyTorch's generators, on the CPU and on all GPUs, of PML's samplers
+    NumPy's and PyTorch's generators, on the CPU and on all GPUs, of the one that PML
+    draws from (`common_functions.NUMPY_RANDOM`) if that is another, of PML's samplers
     MPerClassSampler and FixedSetOfTriplets, and where CrossBatchMemory is in its queue;
     other samplers must draw from those generators only.
 
@@ -156,6 +157,7 @@ def random_states() -> dict[str, Any]:
     return {
         "python": random.getstate(),
         "numpy": [str(name), torch.from_numpy(keys.astype("int64")), *rest],
+        "pml": plain(_pml_state()),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -164,14 +166,36 @@ def random_states() -> dict[str, Any]:
 def set_random_states(states: dict[str, Any]) -> None:
     """Set all generators to what `random_states` gave.
 
-    Those of GPUs that are not there are left out.
+    Those of GPUs that are not there are left out, and PML's, where it is NumPy's again
+    or of another kind.
     """
     random.setstate(states["python"])
     name, keys, *rest = states["numpy"]
     numpy.random.set_state((name, keys.numpy().astype("uint32"), *rest))
+    pml, mine = states.get("pml"), _pml_state()
+    if pml and mine and pml["bit_generator"] == mine["bit_generator"]:
+        _set_pml_state(pml)
     torch.set_rng_state(states["torch"])
     for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state, index)
+
+
+def _pml_state() -> dict[str, Any] | None:
+    """Of the generator that PML draws from; None if it is NumPy's global one."""
+    generator = c_f.NUMPY_RANDOM
+    if isinstance(generator, numpy.random.RandomState):
+        return generator.get_state(legacy=False)
+    if isinstance(generator, numpy.random.Generator):
+        return dict(generator.bit_generator.state)
+    return None
+
+
+def _set_pml_state(state: dict[str, Any]) -> None:
+    generator = c_f.NUMPY_RANDOM
+    if isinstance(generator, numpy.random.RandomState):
+        generator.set_state(state)
+    else:
+        generator.bit_generator.state = state
 
 
 def _unwrapped(thing: Any) -> Any:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy
 import torch
 from pytorch_metric_learning.losses import CrossBatchMemory
 from pytorch_metric_learning.samplers import FixedSetOfTriplets, MPerClassSampler
@@ -23,7 +24,7 @@ def left_out(trainer: Any) -> dict[str, Any]:
     """The trainer's sampler order and CrossBatchMemory cursors, as plain data."""
     array = _shuffled(trainer.sampler)
     return {
-        SAMPLER: None if array is None else torch.as_tensor(array).clone(),
+        SAMPLER: None if array is None else _saved(array),
         QUEUES: {
             name: [int(memory.queue_idx), bool(memory.has_been_filled)]
             for name, memory in _memories(trainer)
@@ -35,7 +36,9 @@ def put_back(trainer: Any, state: Mapping[str, Any]) -> None:
     """Set what `left_out` gave; what a state of an older version lacks stays."""
     array, saved = _shuffled(trainer.sampler), state.get(SAMPLER)
     if array is not None and saved is not None:
-        array[:] = saved.tolist() if isinstance(array, list) else saved.numpy()
+        if isinstance(saved, torch.Tensor):
+            saved = saved.tolist() if isinstance(array, list) else saved.numpy()
+        array[:] = saved
     queues = state.get(QUEUES, {})
     for name, memory in _memories(trainer):
         if name in queues:
@@ -43,14 +46,19 @@ def put_back(trainer: Any, state: Mapping[str, Any]) -> None:
 
 
 def plain(state: Any) -> Any:
-    """A state dict whose Counters (of MultiStepLR) are dicts.
+    """A state that `weights_only=True` loads.
 
-    PyTorch 2.1 does not load Counters with `weights_only=True`.
+    Counters (of MultiStepLR), which PyTorch 2.1 does not load, are dicts, and NumPy's
+    numbers and arrays (a learning rate of `numpy.logspace`) are Python's.
     """
     if isinstance(state, Counter):
         return dict(state)
+    if isinstance(state, (numpy.generic, numpy.ndarray)):
+        return state.tolist()
     if type(state) is dict:
         return {key: plain(value) for key, value in state.items()}
+    if type(state) in (list, tuple):
+        return type(state)(plain(value) for value in state)
     return state
 
 
@@ -63,6 +71,14 @@ def with_counters(current: Any, loaded: Any) -> Any:
             key: with_counters(current.get(key), value) for key, value in loaded.items()
         }
     return loaded
+
+
+def _saved(array: Any) -> Any:
+    """A tensor; a list if it holds anything but numbers: labels may be strings."""
+    try:
+        return torch.as_tensor(array).clone()
+    except (TypeError, ValueError):
+        return plain(list(array))
 
 
 def _shuffled(sampler: Any) -> Any:

@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 
+from pml_memvir import MemVir, losses
+
 from .catalog import EMBEDDING_SIZE, norm_softmax, ragged, train
 
 
@@ -58,6 +60,18 @@ def test_bad_batches_leave_no_trace(x, y, error, message, mode):
     assert memvir.step == twin.step and memvir.memory_nbytes == twin.memory_nbytes
     for a, b in zip(train(memvir, ragged(1, 4)), train(twin, ragged(1, 4))):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("num_classes", [256, 300])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16])
+def test_more_classes_than_the_labels_type_can_count(dtype, num_classes):
+    memvir = MemVir(losses.NormSoftmax(num_classes, 6), 1, 0)
+    y = torch.tensor([0, 100])
+    expected = copy.deepcopy(memvir)(torch.ones(2, 6), y)
+    assert memvir(torch.ones(2, 6), y.to(dtype)) == expected
+    if dtype != torch.uint8:
+        with pytest.raises(ValueError, match=f"0 to {num_classes - 1}, .* got -1 to 0"):
+            memvir(torch.ones(2, 6), torch.tensor([-1, 0], dtype=dtype))
 
 
 def test_a_loss_that_raises_leaves_no_trace():

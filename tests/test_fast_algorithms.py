@@ -96,6 +96,29 @@ def with_its_own_logits():
     return loss
 
 
+def with_a_backward_hook():
+    loss = cosface()
+    loss.register_full_backward_hook(lambda *_: None)
+    return loss
+
+
+def with_its_own_reducer_method():
+    loss = cosface()
+    loss.reducer.element_reduction = lambda losses, *_: losses.sum()
+    return loss
+
+
+def with_its_own_softmax():
+    loss = pml.ProxyNCALoss(NUM_CLASSES, EMBEDDING_SIZE)
+    loss.nca_computation = lambda *_, **__: None
+    return loss
+
+
+def with_its_own_distance(loss, distance):
+    loss.distance = distance
+    return loss
+
+
 class MyReducer(reducers.MeanReducer):
     pass
 
@@ -107,6 +130,10 @@ class MyReducer(reducers.MeanReducer):
         with_label_smoothing,
         with_a_hook,
         with_its_own_logits,
+        with_a_backward_hook,
+        with_its_own_reducer_method,
+        with_its_own_softmax,
+        lambda: cosface(scale=0),
         lambda: cosface(reducer=MyReducer()),
         lambda: cosface(reducer=reducers.DoNothingReducer()),
         lambda: cosface(collect_stats=True),
@@ -121,6 +148,68 @@ class MyReducer(reducers.MeanReducer):
 )
 def test_whatever_does_not_fit_goes_by_concatenation(make):
     assert MemVir(make(), 1, 0).algorithm_used == "concatenation"
+
+
+AS_GIVEN = distances.DotProductSimilarity(normalize_embeddings=False)
+
+
+@pytest.mark.parametrize("case", FAST, ids=names)
+@pytest.mark.parametrize(
+    "distance",
+    [AS_GIVEN, distances.CosineSimilarity(), distances.LpDistance(power=2)],
+    ids=["product", "cosine", "distance"],
+)
+def test_another_distance_set_later_is_used(case, distance):
+    """With nothing remembered the loss is the inner one."""
+    torch.manual_seed(0)
+    loss = case.loss()
+    memvir = MemVir(copy.deepcopy(loss), 2, 1)
+    memvir.distance = loss.distance = distance
+    x, y = ragged(0, 1)[0]
+    assert relative_error(memvir(x, y), loss(x, y)) <= 1e-9
+
+
+def learned(value):
+    return torch.nn.Parameter(torch.tensor(value, dtype=torch.double))
+
+
+LEARNED = {
+    "scale": lambda: cosface(scale=learned(8.0)),
+    "margin": lambda: cosface(margin=learned(0.3)),
+    "temperature": lambda: pml.NormalizedSoftmaxLoss(
+        NUM_CLASSES, EMBEDDING_SIZE, temperature=learned(0.1)
+    ),
+    "la": lambda: pml.SoftTripleLoss(NUM_CLASSES, EMBEDDING_SIZE, la=learned(5.0)),
+    "alpha": lambda: pml.ProxyAnchorLoss(
+        NUM_CLASSES, EMBEDDING_SIZE, alpha=learned(8.0)
+    ),
+    "reducer.weights": lambda: cosface(
+        reducer=reducers.ClassWeightedReducer(torch.nn.Parameter(torch.ones(5)))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_what_else_is_learned_has_its_gradient(name):
+    torch.manual_seed(0)
+    memvir = MemVir(LEARNED[name]().double(), 2, 0)
+    assert memvir.algorithm_used == "concatenation"
+    parameter = dict(memvir.loss.named_parameters())[name]
+    for x, y in ragged(0, 4):
+        parameter.grad = None
+        memvir(x, y).backward()
+        assert parameter.grad.abs().sum() > 0
+    parameter.requires_grad_(False)
+    assert memvir.algorithm_used != "concatenation"
+
+
+def test_a_scale_computed_anew_in_each_step_has_its_gradient():
+    raw = learned(2.0)
+    loss = cosface().double()
+    loss.scale = raw.exp()
+    memvir = MemVir(loss, 2, 0)
+    memvir(*ragged(0, 1)[0]).backward()
+    assert raw.grad.abs() > 0
 
 
 def test_a_loss_of_your_own_goes_by_concatenation(forget_registrations):
@@ -232,6 +321,68 @@ def test_large_logits_neither_overflow_nor_underflow(case):
         assert value.isfinite() and inputs.grad.isfinite().all()
         if case.name != "ProxyNCALoss":  # PML's leaves out rows that underflow
             assert relative_error(value.detach(), reference(x, y).detach()) <= 1e-9
+
+
+@pytest.mark.parametrize("case", FAST, ids=names)
+def test_embeddings_of_length_0(case):
+    """As a dead ReLU leaves them: all is finite, and as by concatenation.
+
+    Their own gradient is not compared: PML's margin losses make it 0 where embeddings
+    keep their length, which is not what it tends to.
+    """
+    fast, reference = fast_and_reference(case)
+    for x, y in ragged(0, 9):
+        x[0] = 0
+        results = []
+        for wrapper in (fast, reference):
+            inputs = x.clone().requires_grad_()
+            wrapper.zero_grad()
+            value = wrapper(inputs, y)
+            value.backward()
+            assert inputs.grad.isfinite().all()
+            gradient = case.weight(wrapper.loss).grad
+            results.append((value.detach(), inputs.grad[1:], gradient))
+        for a, b in zip(*results):
+            assert relative_error(a, b) <= 1e-9
+    assert fast.num_virtual_steps == 2 and fast.num_non_finite == 0
+
+
+def test_class_weights_of_length_0():
+    """Where they are not normalised, so that PML's loss is finite, too."""
+    fast, reference = fast_and_reference(BY_NAME["LargeMarginSoftmaxLoss"])
+    for wrapper in (fast, reference):
+        wrapper.W.data[:, -1] = 0
+    for x, y in ragged(0, 9):
+        y[0] = NUM_CLASSES - 1
+        values = [
+            wrapper(x.clone().requires_grad_(), y) for wrapper in (fast, reference)
+        ]
+        assert relative_error(*values) <= 1e-9
+    values[0].backward()
+    assert fast.W.grad.isfinite().all() and fast.num_non_finite == 0
+
+
+@pytest.mark.parametrize("case", FAST, ids=names)
+def test_second_derivatives_are_refused_but_by_concatenation(case):
+    fast, reference = fast_and_reference(case, step_gap=0)
+    for wrapper in (fast, reference):
+        train(wrapper, ragged(0, 3))
+    x, y = ragged(1, 1)[0]
+
+    def squared_gradient(memvir, x):
+        """The same step, each time it is asked for."""
+        inputs = x.clone().requires_grad_()
+        value = copy.deepcopy(memvir)(inputs, y)
+        (gradient,) = torch.autograd.grad(value, inputs, create_graph=True)
+        return inputs, gradient.square().sum()
+
+    with pytest.raises(RuntimeError, match="algorithm='concatenation'"):
+        squared_gradient(fast, x)
+    inputs, penalty = squared_gradient(reference, x)
+    penalty.backward()
+    step = 1e-5 * torch.randn_like(x)
+    ahead, behind = (squared_gradient(reference, x + d)[1] for d in (step, -step))
+    assert relative_error((inputs.grad * step).sum(), (ahead - behind) / 2) <= 1e-5
 
 
 def test_zero_learning_rate():

@@ -12,6 +12,7 @@ import pytest
 import torch
 from pytorch_metric_learning import samplers, trainers
 from pytorch_metric_learning.losses import ContrastiveLoss, CrossBatchMemory
+from pytorch_metric_learning.utils import common_functions
 from pytorch_metric_learning.utils.logging_presets import HookContainer
 from torch.optim.lr_scheduler import MultiStepLR
 
@@ -151,10 +152,52 @@ def with_milestones(trainer):
     )
 
 
+def with_names_as_labels(trainer):
+    """PML's sampler takes what a dict takes; it only ever sees the indices."""
+    labels = [f"class {i % 5}" for i in range(60)]
+    trainer.sampler = samplers.MPerClassSampler(labels, 2, 10, 60)
+
+
+def with_a_rate_of_numpy(trainer):
+    for group in trainer.optimizers["trunk_optimizer"].param_groups:
+        group["lr"] = numpy.logspace(-2, -1, 3)[0]
+
+
+def with_a_random_state(trainer):
+    """As PML's documentation has it for reproducible samplers."""
+    common_functions.NUMPY_RANDOM = numpy.random.RandomState(42)
+
+
+def with_a_generator(trainer):
+    common_functions.NUMPY_RANDOM = numpy.random.default_rng(42)
+
+
+def with_a_mersenne_twister(trainer):
+    twister = numpy.random.MT19937(42)
+    common_functions.NUMPY_RANDOM = numpy.random.Generator(twister)
+
+
+@pytest.fixture
+def pmls_random(monkeypatch):
+    """Whatever is done to it is undone."""
+    monkeypatch.setattr(common_functions, "NUMPY_RANDOM", numpy.random)
+
+
 @pytest.mark.parametrize(
-    "change", [as_it_is, with_triplets, with_queue, with_milestones]
+    "change",
+    [
+        as_it_is,
+        with_triplets,
+        with_queue,
+        with_milestones,
+        with_names_as_labels,
+        with_a_rate_of_numpy,
+        with_a_random_state,
+        with_a_generator,
+        with_a_mersenne_twister,
+    ],
 )
-def test_safe_hooks_resume_to_the_last_bit(tmp_path, change):
+def test_safe_hooks_resume_to_the_last_bit(tmp_path, change, pmls_random):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
 

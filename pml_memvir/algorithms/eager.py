@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from ..snapshots import Row
 
@@ -22,7 +21,8 @@ class Step(Protocol):
 class Eager(torch.autograd.Function):
     """`Eager.apply(step, *tensors)`: the step's value. Backward only scales gradients.
 
-    So no pending backward needs the memory, which may be written to at once.
+    So no pending backward needs the memory, which may be written to at once. There are
+    no second derivatives: asked for them, it raises RuntimeError.
     """
 
     @staticmethod
@@ -33,8 +33,14 @@ class Eager(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        # once_differentiable would let it pass where the upstream gradient is constant.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "MemVir's fast algorithms have first derivatives only, and backward "
+                "was called with create_graph=True: use MemVir(..., "
+                "algorithm='concatenation')"
+            )
         return (None, *(upstream * gradient for gradient in ctx.saved_tensors))
 
 

@@ -13,9 +13,9 @@ from ..class_weights import ClassWeightLayout
 from ..memory import SnapshotMemory
 from ..snapshots import Key, Row
 from .outcome import Outcome
+from .own_forward import needs_own_forward
 from .proxy_anchor import Problem, proxy_anchor
 from .reduction import regularisation
-from .row_softmax_step import is_watched
 
 _LINEAR = (reducers.DivisorReducer, reducers.MeanReducer, reducers.SumReducer)
 _KNOWN = (*_LINEAR, reducers.AvgNonZeroReducer, reducers.ThresholdReducer)
@@ -38,7 +38,9 @@ class ProxyAnchor:
         cls, loss: Any, layout: ClassWeightLayout, chunk_steps: int | None
     ) -> ProxyAnchor | None:
         """The algorithm, if the loss as it is set up now is one for it."""
-        if type(loss) is not ProxyAnchorLoss or is_watched(loss):
+        if type(loss) is not ProxyAnchorLoss:
+            return None
+        if needs_own_forward(loss, layout.get(loss)):
             return None
         distance, reducer = loss.distance, loss.reducer
         kinds = (distances.CosineSimilarity, distances.DotProductSimilarity)

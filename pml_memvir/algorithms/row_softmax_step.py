@@ -12,6 +12,7 @@ from ..class_weights import ClassWeightLayout
 from ..memory import SnapshotMemory
 from ..snapshots import Row
 from .outcome import Outcome
+from .own_forward import needs_own_forward
 from .reduction import Reduction, regularisation
 from .row_softmax import Problem, row_softmax
 from .softmax_forms import SoftmaxForm, form_of
@@ -43,7 +44,11 @@ class RowSoftmax:
     ) -> RowSoftmax | None:
         """The algorithm, if the loss as it is set up now is one for it."""
         form = form_of(loss)
-        if form is None or not Reduction.is_supported(loss.reducer) or is_watched(loss):
+        if (
+            form is None
+            or not Reduction.is_supported(loss.reducer)
+            or needs_own_forward(loss, layout.get(loss))
+        ):
             return None
         return cls(loss, layout, form, chunk_steps)
 
@@ -125,25 +130,3 @@ class RowSoftmax:
                     each = torch.arange(size, device=rows.device)
                     logits[each, labels] = row.own[a, :size]
                 row.against[a, :size, b] = logits.logsumexp(dim=1)
-
-
-def is_watched(loss: torch.nn.Module) -> bool:
-    """Whether somebody listens in on the loss, or has replaced a part of it.
-
-    Hooks, statistics of PML's modules and methods set on the instance need the loss's
-    own forward call.
-    """
-    replaced = {
-        "forward",
-        "compute_loss",
-        "get_logits",
-        "get_cosine",
-        "modify_cosine_of_target_classes",
-        "scale_logits",
-    }
-    return bool(replaced & loss.__dict__.keys()) or any(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or getattr(module, "collect_stats", False)
-        for module in loss.modules()
-    )

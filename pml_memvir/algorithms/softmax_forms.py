@@ -17,6 +17,8 @@ from torch.nn.functional import normalize
 from .. import losses as own_losses
 from .centers import MaxOfCenters, OneCenter, SoftmaxOfCenters
 
+_LEAST_LENGTH = 1e-12  # of torch.nn.functional.normalize
+
 
 class SoftmaxForm:
     """Softmax: embeddings and class weights as they are, and no margin."""
@@ -27,7 +29,12 @@ class SoftmaxForm:
     @property
     def fits(self) -> bool:
         """Whether the loss, as it is set up now, is of this form."""
-        return True
+        distance = self.loss.distance
+        return (
+            type(distance) is distances.DotProductSimilarity
+            and distance.power == 1
+            and not distance.normalize_embeddings
+        )
 
     @property
     def scale(self) -> float:
@@ -143,6 +150,14 @@ class CosineForm(InnerProductForm):
     """CosFace and ArcFace: a margin on the cosine, then the scale."""
 
     @property
+    def fits(self) -> bool:
+        return (
+            super().fits
+            and bool(self.loss.distance.normalize_embeddings)
+            and self.scale > 0  # it is divided by
+        )
+
+    @property
     def scale(self) -> float:
         return float(self.loss.scale)
 
@@ -153,16 +168,20 @@ class CosineForm(InnerProductForm):
     def target(
         self, logits: torch.Tensor, rows: torch.Tensor, classes: torch.Tensor
     ) -> torch.Tensor:
-        length = self.lengths(rows, classes)
-        cosine = logits / (self.scale * length)
-        modified: torch.Tensor = self.loss.modify_cosine_of_target_classes(cosine)
-        return modified * length * self.scale
+        lengths = self.lengths(rows, classes)
+        cosine = logits / self.scale
+        for length in lengths:
+            cosine = cosine / length.clamp_min(_LEAST_LENGTH)
+        target: torch.Tensor = self.loss.modify_cosine_of_target_classes(cosine)
+        for length in lengths:
+            target = target * length
+        return target * self.scale
 
     def lengths(
         self, rows: torch.Tensor, classes: torch.Tensor
-    ) -> torch.Tensor | float:
-        """By what the cosine is multiplied, scale aside."""
-        return 1.0
+    ) -> tuple[torch.Tensor, ...]:
+        """By what (B,) the cosine is multiplied, scale aside."""
+        return ()
 
 
 class SphereFaceForm(CosineForm):
@@ -173,9 +192,8 @@ class SphereFaceForm(CosineForm):
 
     def lengths(
         self, rows: torch.Tensor, classes: torch.Tensor
-    ) -> torch.Tensor | float:
-        length: torch.Tensor = torch.linalg.vector_norm(rows, dim=1)
-        return length
+    ) -> tuple[torch.Tensor, ...]:
+        return (torch.linalg.vector_norm(rows, dim=1),)
 
     @property
     def fits(self) -> bool:
@@ -191,19 +209,15 @@ class LargeMarginForm(SphereFaceForm):
 
     def lengths(
         self, rows: torch.Tensor, classes: torch.Tensor
-    ) -> torch.Tensor | float:
-        length: torch.Tensor = torch.linalg.vector_norm(classes[:, 0], dim=1)
-        return length * super().lengths(rows, classes)
+    ) -> tuple[torch.Tensor, ...]:
+        of_classes = torch.linalg.vector_norm(classes[:, 0], dim=1)
+        return (*super().lengths(rows, classes), of_classes)
 
 
 class SubCenterForm(CosineForm):
     @property
     def centers(self) -> OneCenter:
         return MaxOfCenters(self.loss.sub_centers)
-
-    @property
-    def fits(self) -> bool:
-        return super().fits and self.scale > 0  # the maximum of scaled products
 
 
 class SoftTripleForm(InnerProductForm):
