@@ -97,6 +97,22 @@ def check_batch(
         )
 
 
+def check_indices(indices_tuple: Any) -> None:
+    """Raise unless it is None or a tuple of index tensors, as PML's miners give it."""
+    if indices_tuple is None:
+        return
+    if not isinstance(indices_tuple, (tuple, list)):
+        found = type(indices_tuple).__name__
+        raise TypeError(f"indices_tuple must be a tuple of tensors, got {found}")
+    kinds = (torch.long, torch.int)
+    for indices in indices_tuple:
+        if not isinstance(indices, torch.Tensor) or indices.dtype not in kinds:
+            found = getattr(indices, "dtype", type(indices).__name__)
+            raise TypeError(f"indices_tuple must have tensors of int64, got {found}")
+        if indices.numel() and int(indices.min()) < 0:
+            raise ValueError(f"indices must be >= 0, got {int(indices.min())}")
+
+
 def labels_in_range(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
     """Whether all labels are 0 to C-1, as a tensor: a device is not waited for."""
     labels = labels.long()  # C may be more than their own type can hold

@@ -56,6 +56,7 @@ def gather(
     Raises:
         RuntimeError: another rank has an error. (A rank that raised alone would leave
             the others waiting, or be a step behind them.)
+        ValueError: not all ranks have an indices_tuple, or it has too large an index.
     """
     rank, world_size = rank_and_world_size()
     if world_size == 1:
@@ -84,18 +85,37 @@ def _agree(
     batch: Batch, device: torch.device, world_size: int
 ) -> tuple[list[int], bool]:
     """Sizes of all batches, and whether any wants a gradient; or an error on all."""
-    has_error = batch.error is not None
-    mine = [0, 0, 1] if has_error else [len(batch.labels), 0, 0]
-    mine[1] = int(not has_error and batch.embeddings.requires_grad)
+    mine = [1, 0, 0, 0, -1]
+    if batch.error is None:
+        wants_gradient = int(batch.embeddings.requires_grad)
+        mined = int(batch.indices_tuple is not None)
+        highest = _highest(batch.indices_tuple)
+        mine = [0, len(batch.labels), wants_gradient, mined, highest]
     facts = _all_gather(torch.tensor([mine], device=device), [1] * world_size)
-    sizes, needs_gradient, errors = facts.t().tolist()
+    errors, sizes, want_gradient, are_mined, highest_of = facts.t().tolist()
     if batch.error is not None:
         raise batch.error
     if any(errors):
         raise RuntimeError(
             f"rank {errors.index(1)} refused its batch: all ranks leave out this step"
         )
-    return sizes, any(needs_gradient)
+    if len(set(are_mined)) > 1:
+        raise ValueError(
+            "indices_tuple must be given on all ranks or on none, rank "
+            f"{are_mined.index(0)} has none"
+        )
+    if max(highest_of) >= sum(sizes):
+        raise ValueError(
+            f"indices_tuple must be of the {sum(sizes)} rows of all ranks, rank "
+            f"{highest_of.index(max(highest_of))} has an index of {max(highest_of)}"
+        )
+    return sizes, any(want_gradient)
+
+
+def _highest(indices_tuple: Any) -> int:
+    """The highest index; -1 if there is none."""
+    some = [i.max() for i in indices_tuple or () if i.numel()]
+    return int(torch.stack([x.cpu() for x in some]).max()) if some else -1
 
 
 class _GatherRows(torch.autograd.Function):

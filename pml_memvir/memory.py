@@ -57,10 +57,12 @@ class SnapshotMemory:
         """Bytes of storage allocated for snapshots."""
         return 0 if self.grid is None else self.grid.size.nbytes
 
-    def to(self, device: torch.device) -> None:
-        """Move the storage, as after loading a checkpoint of another device."""
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Follow the class weights, as after loading a checkpoint of another device."""
         if self.grid is not None:
-            self._place(self.grid.size, device)
+            vectors, exact = self._dtypes(dtype)
+            size = replace(self.grid.size, dtype=vectors, exact=exact)
+            self._place(size, device)
 
     def columns_met(self, slot: int) -> list[int]:
         """Columns that hold a snapshot for this slot to meet."""
@@ -210,10 +212,13 @@ class SnapshotMemory:
             class_weights.shape[1],
             max(batch_size, has.batch_size if has else 0),
             max(units, has.units if has else 0),
-            self.dtype or class_weights.dtype,
-            torch.promote_types(class_weights.dtype, torch.float32),
+            *self._dtypes(class_weights.dtype),
         )
         return self._place(size, class_weights.device)
+
+    def _dtypes(self, dtype: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
+        """Of vectors and of what algorithms keep, for class weights of a dtype."""
+        return self.dtype or dtype, torch.promote_types(dtype, torch.float32)
 
     def _place(self, size: Size, device: torch.device) -> Grid:
         """The grid in this size, for this device."""
@@ -223,11 +228,21 @@ class SnapshotMemory:
         elif not self.grid.is_like(size, device, storage):
             if self._ahead is not None:
                 self._ahead.finish()
+            is_converted = self.grid.size.dtype != size.dtype
             self.grid = self.grid.copied_to(size, device, storage)
             self._ahead = None
+            if is_converted:
+                self._forget_overflown(self.grid)
         if self._ahead is None and self._is_elsewhere(storage, device):
             self._ahead = CopiedAhead(device)
         return self.grid
+
+    def _forget_overflown(self, grid: Grid) -> None:
+        """Make holes of snapshots that are too large for the dtype they now have."""
+        for row, column in self.batch_sizes.nonzero().tolist():
+            vectors = (grid.class_weights[row, column], grid.embeddings[row, column])
+            if not all(bool(vector.isfinite().all()) for vector in vectors):
+                self.batch_sizes[row, column] = 0
 
     @staticmethod
     def _is_elsewhere(storage: torch.device, device: torch.device) -> bool:
@@ -239,11 +254,20 @@ class SnapshotMemory:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        # What is sent to a spawned process comes in memory shared with all others.
+        self.batch_sizes = _own(self.batch_sizes)
         if self.grid is not None:
+            for name, tensor in self.grid.tensors().items():
+                setattr(self.grid, name, _own(tensor))
             self._place(self.grid.size, self.grid.labels.device)
 
 
 _VECTORS = ("class_weights", "embeddings")
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    is_shared = tensor.is_shared()  # type: ignore[no-untyped-call]
+    return tensor.clone() if is_shared else tensor
 
 
 def _fill(target: torch.Tensor, values: torch.Tensor) -> None:

@@ -16,7 +16,7 @@ from .storage import Grid
 def save(memory: SnapshotMemory) -> dict[str, Any]:
     """Everything there is: tensors by name, and the keys of the rows."""
     return {
-        "batch_sizes": memory.batch_sizes,
+        "batch_sizes": memory.batch_sizes.clone(),  # some loaders write to it
         "keys": list(memory.keys),
         **memory.tensors(),
     }
@@ -52,8 +52,10 @@ def load(state: Any, memory: SnapshotMemory, num_classes: int) -> Contents:
         raise ValueError(
             f"the memory's batch_sizes must have shape {shape}, got {found}"
         )
-    if sizes.is_floating_point() or sizes.is_complex() or sizes.is_meta:
-        raise ValueError(f"batch_sizes must be integers, got {sizes.dtype}")
+    if sizes.is_floating_point() or sizes.is_complex() or not _has_data(sizes):
+        raise ValueError(
+            f"batch_sizes must be integers, got {sizes.dtype}, {sizes.layout}"
+        )
     keys = _keys(state.get("keys"), shape[0])
     names = Grid.names()
     found = [name for name in names if name in state]
@@ -70,7 +72,7 @@ def load(state: Any, memory: SnapshotMemory, num_classes: int) -> Contents:
                 "the memory's tensors do not fit together: "
                 + ", ".join(f"{name} {tuple(t.shape)}" for name, t in given.items())
             )
-        grid = Grid(**{name: tensor.clone() for name, tensor in given.items()})
+        grid = Grid(**{name: t.detach().clone() for name, t in given.items()})
     _check_values(grid, sizes, num_classes)
     return Contents(grid, sizes, keys)
 
@@ -89,8 +91,8 @@ def _check_types(given: dict[str, Any]) -> None:
     for name, tensor in given.items():
         if not isinstance(tensor, torch.Tensor):
             found = type(tensor).__name__
-        elif tensor.is_meta:
-            found = "one without data"
+        elif not _has_data(tensor):
+            found = f"one without data or of layout {tensor.layout}"
         elif (tensor.dtype == torch.long) != (name == "labels") or not (
             name == "labels" or tensor.is_floating_point()
         ):
@@ -99,6 +101,10 @@ def _check_types(given: dict[str, Any]) -> None:
             continue
         kind = "int64" if name == "labels" else "floats"
         raise ValueError(f"the memory's {name} must be a tensor of {kind}, got {found}")
+
+
+def _has_data(tensor: torch.Tensor) -> bool:
+    return not tensor.is_meta and tensor.layout == torch.strided
 
 
 def _fit(given: dict[str, Any], sizes: torch.Tensor) -> bool:

@@ -169,6 +169,11 @@ class MemVir(
         distributed.refuse_sharing(self)
         self.reset_stats()
         is_step = self.training and torch.is_grad_enabled()
+        if is_step and _is_in_backward():
+            raise RuntimeError(
+                "MemVir was called in a backward, which would count a step twice: "
+                "leave it out of activation checkpointing (torch.utils.checkpoint)"
+            )
         self._settle(self._calls - self._schedule.calls_until_met)
         if self._gather and is_step:
             embeddings, labels, indices_tuple = self._gathered(
@@ -180,7 +185,8 @@ class MemVir(
             )
         size = self._layout.embedding_size(self.loss)
         checks.check_batch(embeddings, labels, size)
-        in_range = self._check_labels(labels, may_defer=is_step)
+        # With `gather` the host waits anyway, and no rank may raise later than others.
+        in_range = self._check_labels(labels, may_defer=is_step and not self._gather)
         labels = labels.to(embeddings.device, torch.long)
         if labels.device.type == "cuda":  # where one out of range would be fatal
             labels = labels.clamp(0, self._layout.num_classes(self.loss) - 1)
@@ -201,7 +207,7 @@ class MemVir(
             self._bad_batches.ask(self._calls, embeddings, rows, None, in_range)
         else:
             checks.check_reducer(self.loss)
-            self._memory.to(embeddings.device)
+            self._memory.to(embeddings.device, self._layout.get(self.loss).dtype)
             algorithm = self._choose_algorithm()
             columns_met = self._memory.columns_met(slot)  # fewer if it was emptied
             outcome = algorithm(embeddings, labels, indices_tuple, self._memory, slot)
@@ -209,9 +215,9 @@ class MemVir(
             self._stored_by = algorithm.name
             self._insight = outcome.insight if columns_met else None
             value = outcome.value
-        self._settle(self._calls - self._schedule.calls_until_met)
         self._num_virtual_steps = len(columns_met)
-        self._calls += 1
+        self._calls += 1  # whatever comes to light below, this step is done
+        self._settle(self._calls - 1 - self._schedule.calls_until_met)
         self._memory.fetch_ahead(self._schedule.slot(self._calls))
         return value
 
@@ -314,6 +320,7 @@ class MemVir(
                 raise ValueError(_NOT_APPLICABLE)
             size = self._layout.embedding_size(self.loss)
             checks.check_batch(embeddings, labels, size, may_be_empty=True)
+            checks.check_indices(indices_tuple)
             embeddings = self._spare_class_weights(embeddings)
         except (TypeError, ValueError) as error_:
             error = error_
@@ -400,6 +407,10 @@ _is_compiling: Any = getattr(
 )  # the latter for torch < 2.3
 _disable_dynamo: Any = getattr(torch, "_disable_dynamo")  # does not import it yet
 _outside_the_graph = _disable_dynamo(MemVir._forward)
+
+
+def _is_in_backward() -> bool:
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def _cpu_autocast() -> bool:

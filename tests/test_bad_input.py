@@ -1,9 +1,11 @@
 """Bad input gets a clear error and no change to the memory."""
 
 import copy
+import warnings
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from pml_memvir import MemVir, losses
 
@@ -72,6 +74,34 @@ def test_more_classes_than_the_labels_type_can_count(dtype, num_classes):
     if dtype != torch.uint8:
         with pytest.raises(ValueError, match=f"0 to {num_classes - 1}, .* got -1 to 0"):
             memvir(torch.ones(2, 6), torch.tensor([-1, 0], dtype=dtype))
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_activation_checkpointing_is_refused(use_reentrant):
+    """It calls the loss a second time, in a backward."""
+    memvir = norm_softmax(num_steps=2, step_gap=0)
+    x, y = ragged(0, 1)[0]
+    with pytest.raises(RuntimeError, match="leave it out of activation checkpointing"):
+        checkpoint(
+            memvir, x.requires_grad_(), y, use_reentrant=use_reentrant
+        ).backward()
+    assert memvir.step == 0
+    assert len(train(memvir, ragged(0, 3))) == 3
+
+
+def test_a_warning_that_is_an_error_leaves_a_whole_step():
+    memvir, twin = (norm_softmax(num_steps=2, step_gap=1) for _ in range(2))
+    batches = ragged(0, 9)
+    batches[4][0][0, 0] = torch.nan
+    with pytest.warns(UserWarning, match="Step 4 has NaN"):
+        expected = train(twin, batches)
+    found = train(memvir, batches[:4])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="Step 4 has NaN"):
+            train(memvir, batches[4:5])
+    found += train(memvir, batches[5:])
+    assert found == [*expected[:4], *expected[5:]]
 
 
 def test_a_loss_that_raises_leaves_no_trace():

@@ -96,6 +96,16 @@ def test_a_checkpoint_of_other_settings_is_refused(change):
             lambda s: s["memory"].update(labels=torch.zeros(2, 2, 6)),
             "labels must be a tensor of int64, got torch.float32",
         ),
+        (
+            lambda s: s["memory"].update(own=s["memory"]["own"].to_sparse()),
+            "own must be a tensor of floats, got one .* of layout torch.sparse_coo",
+        ),
+        (
+            lambda s: s["memory"].update(
+                batch_sizes=torch.ones(2, 2).int().to_sparse()
+            ),
+            "batch_sizes must be integers, got torch.int32, torch.sparse_coo",
+        ),
     ],
 )
 def test_a_damaged_memory_is_refused(spoil, message):
@@ -107,6 +117,23 @@ def test_a_damaged_memory_is_refused(spoil, message):
     with pytest.raises(ValueError, match=message):
         other.load_state_dict(state)
     assert other.step == 0 and other.memory_nbytes == 0
+
+
+def test_what_is_loaded_needs_no_gradient():
+    memvir = norm_softmax(num_steps=2, step_gap=1, algorithm="concatenation")
+    train(memvir, ragged(0, 5))
+    state = copy.deepcopy(memvir.state_dict())
+    state["_extra_state"]["memory"]["embeddings"].requires_grad_()
+    memvir.load_state_dict(state)
+    for x, y in ragged(1, 4):
+        memvir(x, y).backward()
+
+
+def test_a_loader_that_writes_into_the_state_does_not_spoil_the_memory():
+    """As torch.distributed.checkpoint does."""
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    memvir.state_dict()["_extra_state"]["memory"]["batch_sizes"].fill_(3)
+    assert len(train(memvir, ragged(0, 5))) == 5
 
 
 def test_a_loaded_state_is_a_copy():

@@ -145,6 +145,66 @@ def test_assign():
     assert memvir.W.data_ptr() == other.W.data_ptr() and memvir.step == 9
 
 
+@pytest.mark.parametrize(
+    "weight, message",
+    [
+        (
+            torch.zeros(6, 5, dtype=torch.long),
+            "float64 to be assigned, got torch.int64",
+        ),
+        ("inference", "no tensor of torch.inference_mode"),
+    ],
+)
+def test_what_cannot_be_assigned(weight, message):
+    memvir = trained()
+    before = frozen(memvir)
+    if isinstance(weight, str):
+        with torch.inference_mode():
+            weight = torch.zeros(6, 5, dtype=torch.double)
+    state = {**trained(9).state_dict(), "loss.W": weight}
+    with pytest.raises(CheckpointError, match=message):
+        memvir.load_state_dict(state, assign=True)
+    assert_untouched(memvir, before)
+    memvir.load_state_dict(state)
+    assert torch.equal(memvir.W, weight.double()) and memvir.step == 9
+
+
+class Renamed(losses.NormSoftmax):
+    """Takes checkpoints of its own older versions."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        if prefix + "weight" in state_dict:
+            state_dict[prefix + "W"] = state_dict.pop(prefix + "weight")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def test_a_loss_that_renames_what_it_loads():
+    memvir, other = (MemVir(Renamed(5, 6), 2, 1) for _ in range(2))
+    memvir(torch.randn(3, 6), torch.arange(3))
+    state = memvir.state_dict()
+    state["loss.weight"] = state.pop("loss.W")
+    other.load_state_dict(state)
+    assert torch.equal(other.W, memvir.W) and other.step == 1
+    other.load_state_dict({"weight": torch.ones(6, 5)})  # of the plain loss
+    assert other.W.eq(1).all() and other.memory_nbytes == 0
+    for state in ({"weight": torch.ones(6, 5), "other": torch.ones(1)}, {"a": 1}):
+        with pytest.raises(RuntimeError, match="other|a"):
+            other.load_state_dict(state)
+
+
+def test_a_state_without_extra_state_by_a_hook():
+    memvir = trained()
+
+    def take_out(module, state, *_):
+        del state["_extra_state"]
+
+    memvir._register_state_dict_hook(take_out)
+    state = memvir.state_dict()
+    assert list(state) == ["loss.W"]
+    with pytest.raises(CheckpointError, match="_extra_state, the memory, is missing"):
+        memvir.load_state_dict(state)
+
+
 def test_a_truncated_file_loads_nowhere(tmp_path):
     memvir = trained()
     torch.save(memvir.state_dict(), tmp_path / "whole.pth")

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
@@ -174,6 +175,48 @@ def test_a_dtype_that_is_too_small_makes_holes():
     assert all(value.isfinite() for value in values)
     assert memvir.num_non_finite == 1 and memvir.virtual_classes().steps == (2, 3)
     memvir.load_state_dict(memvir.state_dict())
+
+
+@pytest.mark.parametrize("how", ["load", "half"])
+def test_snapshots_too_large_for_their_new_dtype_become_holes(how):
+    torch.manual_seed(0)
+    memvir = MemVir(losses.Softmax(5, 6), 2, 0)
+    (x, y), *_ = ragged(0, 1)
+    for factor in (1, 1e5):
+        memvir(factor * x.float(), y)
+    if how == "load":
+        state = memvir.state_dict()
+        memvir = MemVir(losses.Softmax(5, 6), 2, 0, memory_dtype=torch.float16)
+        memvir.load_state_dict(state)
+    else:
+        memvir.half()
+    dtype = memvir.W.dtype
+    memvir(x.to(dtype), y)  # meets what is not converted yet
+    assert memvir.virtual_classes().steps == (2,)  # step 0 is too old
+    for _ in range(3):
+        memvir.zero_grad()
+        value = memvir(x.to(dtype), y)
+        value.backward()
+        assert value.isfinite() and memvir.W.grad.isfinite().all()
+    assert memvir.num_virtual_steps == 2
+
+
+def test_each_spawned_process_has_a_memory_of_its_own():
+    """torch.multiprocessing sends tensors as shared memory."""
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 3))
+    expected = train(copy.deepcopy(memvir), ragged(1, 6))
+    sent = bytes(ForkingPickler.dumps(memvir))
+    one, other = pickle.loads(sent), copy.deepcopy(memvir)
+    del other
+    assert one._memory.grid.class_weights.data_ptr() != (
+        memvir._memory.grid.class_weights.data_ptr()
+    )
+    found = []
+    for batch in ragged(1, 6):  # in turn, as two processes would
+        found += train(one, [batch])
+        train(memvir, [batch, batch])
+    assert all(torch.equal(a, b) for a, b in zip(found, expected))
 
 
 class StoragesUsed(TorchDispatchMode):

@@ -48,6 +48,7 @@ class RowSoftmax:
             form is None
             or not Reduction.is_supported(loss.reducer)
             or needs_own_forward(loss, layout.get(loss))
+            or not form.fits
         ):
             return None
         return cls(loss, layout, form, chunk_steps)

@@ -164,17 +164,23 @@ def one_rank_refuses() -> list[str]:
     rank = dist.get_rank()
     memvir = MemVir(make_loss({"case": "NormSoftmax"}), NUM_STEPS, 0, gather=True)
     x, y = torch.randn(3, EMBEDDING_SIZE).double(), torch.arange(3)
-    wrong: list[tuple[Any, Any]] = [
+    mined = (y, y, y)
+    wrong: list[tuple[Any, ...]] = [
         (x, y.float()),
         (x[:, :-1], y),
         (x, None),
         ("text", y),
+        (x, y, (y, y, y - 1)),
+        (x, y, (y, y, y.numpy())),
+        (x, y, (y, y, y + 50)),
+        (x, y, None),
         (x, y + NUM_CLASSES),
     ]
     messages = []
     for bad in wrong:
         try:
-            memvir(*(bad if rank == 1 else (x, y)))
+            good = (x, y, mined) if len(bad) == 3 else (x, y)
+            memvir(*(bad if rank == 1 else good))
         except (RuntimeError, TypeError, ValueError) as error:
             messages.append(str(error))
         memvir(x.clone().requires_grad_(), y).backward()
