@@ -68,6 +68,7 @@ def test_layers(folder):
         ("glyphs/softmax", [], ["aggregator={}"], "aggregator is not needed here"),
         ("glyphs/softmax", [], ["num_epochs_train"], "expected a.b=value"),
         ("glyphs/softmax", [], ["a.b={"], "override"),
+        ("glyphs/softmax", [], ["a.seeds[0]=1"], "a.seeds must be given as a whole"),
         ("glyphs/softmax", [], ["save_interval=99"], "nothing would be evaluated"),
         ("glyphs/softmax", [], ["patience=${nothing}"], "nothing"),
         (

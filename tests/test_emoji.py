@@ -278,10 +278,30 @@ def test_rendering():
     assert np.array_equal(render(replace(wide, v_flip=True)), pixels[::-1])
 
 
-@pytest.mark.parametrize("bad", ['<image href="/etc/x.png"/>', "<path"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        '<image href="/etc/x.png"/>',
+        '<g xmlns:s="http://www.w3.org/2000/svg"><s:image href="/etc/x.png"/></g>',
+        '<filter id="f"><feImage href="/etc/x.png"/></filter>',
+        '<use href="/etc/x.svg#a"/>',
+        '<use xlink:href="x.svg#a"/>',
+        "<style>path {fill: url(x.svg#a)}</style>",
+        "<text>a</text>",
+        '<html xmlns="http://www.w3.org/1999/xhtml"/>',
+        "<!-- -->",
+        "<path",
+    ],
+)
 def test_bad_drawings(bad):
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError, match="cannot be rendered"):
         render(Drawing(bad, 0, 0, 8, 8))
+
+
+def test_a_drawing_may_use_its_own_parts():
+    body = '<defs><path id="a" fill="red" d="M0 0h8v8H0z"/></defs><use href="#a"/>'
+    for own in (body, body.replace(" href", " xlink:href")):
+        assert (render(Drawing(own, 0, 0, 8, 8)) == [255, 0, 0]).all()
 
 
 NOTO = PACKAGES[0]

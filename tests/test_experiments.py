@@ -21,7 +21,15 @@ from benchmarks.protocol.history import History  # noqa: E402
 from benchmarks.report.names import metric_label  # noqa: E402
 
 from . import tiny  # noqa: E402
-from .experiment_runs import CPU, Killed, history, kill_at, records, run  # noqa: E402
+from .experiment_runs import (  # noqa: E402
+    CPU,
+    FOLDS,
+    Killed,
+    history,
+    kill_at,
+    records,
+    run,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,6 +75,17 @@ def test_a_training_that_diverges_ends_as_a_result(tmp_path):
     assert set(found["epochs"][-1]["splits"]["test"].values()) == {0.0}
     state = torch.load(folder / "seed0" / "models" / "trunk_4.pth", weights_only=True)
     assert not all(tensor.isfinite().all() for tensor in state.values())
+
+
+def test_what_diverged_has_accuracies_of_0_wherever_they_are_told(tmp_path):
+    huge = {"optimizers": {"trunk_optimizer": {"Adam": {"lr": 1e36}}}}
+    folder = run(tmp_path, {**huge, **FOLDS, "seeds": [0, 1], "num_epochs_train": 1})
+    for seed in ("seed0", "seed1"):
+        joined = json.loads((folder / seed / "concatenated.json").read_text())
+        for selection in ("last", "best_on_validation"):
+            assert set(joined[selection].values()) == {0.0}
+    cells = [list(column.cells) for column in evaluate(folder, "last", (), CPU).columns]
+    assert len(cells[0]) == 8 and {c for of in cells[3:] for c in of} == {"0.00"}
 
 
 def test_accuracies_are_those_of_the_saved_models(tmp_path):
@@ -161,6 +180,34 @@ def test_another_config_is_refused(tmp_path):
         scale = {"metric_loss": {"MemVir": {"loss": {"NormSoftmax": {"scale": 5}}}}}
         run(tmp_path, {"num_epochs_train": 1, "loss_funcs": scale})
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_another_config_is_refused_while_somebody_trains(tmp_path, monkeypatch):
+    """Nothing is measured yet, but what will be is of the first one."""
+    refused = []
+
+    def second(*arguments):
+        before = (tmp_path / "tiny/norm_softmax_memvir/config.yaml").read_bytes()
+        for seeds in ([0], [1]):
+            with pytest.raises(ConfigError, match="num_epochs_train: 1 -> 2"):
+                run(tmp_path, {"num_epochs_train": 2, "seeds": seeds})
+        path = tmp_path / "tiny/norm_softmax_memvir/config.yaml"
+        assert path.read_bytes() == before
+        refused.append(True)
+
+    monkeypatch.setattr(experiment, "run_trial", second)
+    run(tmp_path, {"num_epochs_train": 1})
+    assert refused
+
+
+@pytest.mark.parametrize("name", ["tiny/arm/inner", "tiny", "x/tune/y", "tune/y"])
+def test_names_that_reports_would_not_find(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(experiment, "run_trial", lambda *_: None)
+    run(tmp_path, {"experiment_name": "tiny/arm"})
+    with pytest.raises(ConfigError, match="experiment_name: "):
+        run(tmp_path, {"experiment_name": name})
+    run(tmp_path, {"experiment_name": "tiny/other"})
+    run(tmp_path, {"experiment_name": "tiny/arm"})
 
 
 def test_a_mistake_leaves_no_folder(tmp_path):

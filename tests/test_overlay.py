@@ -128,8 +128,9 @@ def test_overlay(base, top, expected):
         ({"new": {"a~DELETE~": {}}}, "no 'a' to delete"),
         ({"trainer~SWAP~2": {"workers": "batch_size"}}, "a 'batch_size' already"),
         ({"trainer~SWAP~2": {"workers": "w", "batch_size": None}}, "expected {old"),
+        ({"milestones": {"0": 1}}, r"milestones: expected a list, as \[3, 5\]"),
     ],
 )
 def test_overlay_refuses(top, message):
     with pytest.raises(ConfigError, match=message):
-        overlay(TRAINER, top)
+        overlay({**TRAINER, "milestones": [3, 5]}, top)

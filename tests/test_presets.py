@@ -76,6 +76,19 @@ def test_preset_builds(name):
     assert checker.check(replace(config, models=models)).builds == "ok"
 
 
+def test_what_configs_share_is_looked_at_once_and_nothing_else(monkeypatch):
+    """Samplers and batches depend on the data, too."""
+    config = load("glyphs/softmax")
+    sampler = {"MPerClassSampler": {"m": 2}}
+    configs = [config, replace(config, baseline="x"), replace(config, sampler=sampler)]
+    built = []
+    checker = Checker(torch.device("cpu"))
+    monkeypatch.setattr(checker, "_build", lambda one, real=False: built.append(real))
+    for one in configs:
+        checker.check(one)
+    assert built == [False, True, False, False, True]
+
+
 @pytest.mark.parametrize("name", [f"{d}/norm_softmax_memvir" for d in DATASETS])
 def test_networks_of_presets_build(name):
     pytest.importorskip("torchvision", reason="transforms are torchvision's")

@@ -163,6 +163,41 @@ def test_folds(tmp_path):
     assert folds.count(("1", "1")) == 9 and folds.count(("1", "concatenated")) == 2
 
 
+def test_what_is_made_of_the_last_models_is_not_of_earlier_epochs(tmp_path):
+    points = {1: (0.5, 0.1), 2: (0.7, 0.2)}
+    histories = [history(0, points, fold) for fold in (0, 1)]
+    folder = experiment(tmp_path, "cub200/softmax", histories)
+    write(folder / "seed0/concatenated.json", {"format": 1, "last": {R1: 0.9}})
+    for until in (1, 2, None):
+        sections = {s.selection: s for s in build(load([tmp_path], until)).sections}
+        separated, concatenated = sections["last"].results
+        if until == 1:
+            assert separated.summaries[R1].mean == 0.5
+            assert concatenated.summaries[R1] is None
+        else:
+            assert separated.summaries[R1].mean == 0.7
+            assert concatenated.summaries[R1].mean == 0.9
+
+
+def test_arms_with_folds_can_be_reported_while_they_train(tmp_path):
+    """One fold is there of the second arm; how many there will be, the config says."""
+    both = [history(0, {1: (0.5, 0.1)}, fold) for fold in (0, 1)]
+    one = history(0, {1: (0.9, 0.1)}, 0)
+    folders = [
+        experiment(tmp_path, "cub200/softmax", both),
+        experiment(tmp_path, "cub200/softmax_memvir", [one], "cub200/softmax"),
+    ]
+    for folder in folders:
+        with (folder / "config.yaml").open("a") as file:
+            file.write(
+                "split_manager: {ClassDisjointSplitManager: {num_training_sets: 2}}"
+            )
+    results = build(load([tmp_path])).sections[0].results
+    plain, memvir = (one for one in results if one.accuracy == "separated")
+    assert plain.summaries[R1].n == 1 and memvir.summaries[R1] is None
+    assert memvir.unfinished == {0: "fold 1 not begun"}
+
+
 def test_a_seed_that_lacks_a_fold_is_unfinished(tmp_path):
     both = [history(0, {1: (0.5, 0.1)}, fold) for fold in (0, 1)]
     one = history(1, {1: (0.9, 0.1)}, 0)

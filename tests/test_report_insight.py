@@ -17,11 +17,12 @@ from benchmarks.report.build import build  # noqa: E402
 from benchmarks.report.experiments import load  # noqa: E402
 from benchmarks.report.statistics import summarize  # noqa: E402
 from benchmarks.report.structure import Insight, Line, Result, Section  # noqa: E402
+from benchmarks.report.tables import insight_table  # noqa: E402
 from pml_memvir import MemVir  # noqa: E402
 from pml_memvir.losses import NormSoftmax  # noqa: E402
 from pml_memvir.watched import RECORDED  # noqa: E402
 
-from . import tiny  # noqa: E402
+from . import report_folders, tiny  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -71,6 +72,24 @@ def test_means_over_seeds(folder):
     assert line.y[0] == pytest.approx(sum(values) / 2)
 
 
+def test_the_end_of_training_is_each_seeds_own(tmp_path):
+    """Seeds that stopped early at different epochs, and one that is not finished."""
+    name = "glyphs/norm_softmax_memvir"
+    histories = []
+    for seed, last in enumerate((2, 3, 4)):
+        points = {epoch: (0.5, 0.1) for epoch in range(1, last + 1)}
+        early = {"stopped_early": last < 4, "num_epochs": 5}
+        one = report_folders.history(seed, points, **early, finished=False)
+        for epoch in one["epochs"]:
+            epoch["memvir"] = {SHARE: epoch["epoch"] / 10}
+        histories.append(one)
+    report_folders.experiment(tmp_path, name, histories)
+    report = build(load([tmp_path]))
+    assert report.insights[0].last == {SHARE: pytest.approx(0.25)}
+    assert report.insights[0].lines[SHARE].y[-1] == 0.4
+    assert "0.25" in insight_table(report.insights)
+
+
 def test_figure(folder, tmp_path):
     run([folder], tmp_path, Console(quiet=True))
     assert (tmp_path / "memvir.png").read_bytes()[:4] == b"\x89PNG"
@@ -107,7 +126,7 @@ POINTS = {"softmax": (0.9, 0.02), "cosface": (0.2, -0.05), "arcface": (0.4, -0.0
 
 
 def arm(loss, difference, share, memvir="_memvir", accuracy="single"):
-    """A result, and what MemVir saw in it: the share at the end, half of it before."""
+    """A result, and what MemVir saw in it at the end of its trials."""
     name = f"glyphs/{loss}{memvir}"
     one = Result(
         experiment=name,
@@ -123,8 +142,8 @@ def arm(loss, difference, share, memvir="_memvir", accuracy="single"):
         better=frozenset(),
         published=(),
     )
-    lines = {} if share is None else {SHARE: Line((1, 2), (share / 2, share))}
-    return one, Insight(name, lines)
+    lines = {} if share is None else {SHARE: Line((1, 2), (0.0, 1.0))}
+    return one, Insight(name, lines, {} if share is None else {SHARE: share})
 
 
 def shares_of(*arms, selection="last"):

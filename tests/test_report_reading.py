@@ -9,7 +9,7 @@ pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
 
 from benchmarks.report import ReportError  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.experiments import load  # noqa: E402
+from benchmarks.report.experiments import DEFAULT_FOLDS, load  # noqa: E402
 from benchmarks.report.selection import choose  # noqa: E402
 
 from .report_folders import POINTS, R1, experiment, history, of_values  # noqa: E402
@@ -32,6 +32,28 @@ def test_folds_that_have_not_begun_are_missing(tmp_path):
         file.write("split_manager: {ClassDisjointSplitManager: {num_training_sets: 4}}")
     (read,) = load([tmp_path])
     assert not read.seeds[0].complete and "fold 2" in read.seeds[0].unfinished[0]
+
+
+def test_folds_that_the_config_leaves_to_the_split_manager(tmp_path):
+    from benchmarks.protocol.split_managers import ClassDisjointSplitManager
+
+    manager = ClassDisjointSplitManager()
+    assert DEFAULT_FOLDS == {type(manager).__name__: manager.num_folds}
+    folds = [history(0, {1: (0.5, 0.5, 0.5)}, fold=f) for f in (0, 1)]
+    folder = experiment(tmp_path, "sop/softmax", folds)
+    with (folder / "config.yaml").open("a") as file:
+        file.write("split_manager: {ClassDisjointSplitManager: {shuffle: true}}")
+    (read,) = load([tmp_path])
+    assert read.seeds[0].unfinished == ("fold 2 not begun", "fold 3 not begun")
+
+
+def test_arms_that_tables_could_not_tell_apart(tmp_path):
+    for name in ("x", "glyphs/x"):
+        folder = experiment(tmp_path / name, name, of_values(0.5))
+        with (folder / "config.yaml").open("a") as file:
+            file.write("dataset: {Glyphs: {root: x}}\n")
+    with pytest.raises(ReportError, match="would both be called 'x' on glyphs"):
+        load([tmp_path])
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,11 @@ def _parsed(override: str) -> dict[str, Any]:
     key, equals, _ = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"override {override!r}: expected a.b=value")
+    if "[" in key:
+        raise ConfigError(
+            f"override {override!r}: {key.partition('[')[0]} must be given as a whole, "
+            "as in a.b=[1, 2]"
+        )
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
     except (yaml.YAMLError, OmegaConfBaseException) as error:

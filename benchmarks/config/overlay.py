@@ -19,8 +19,9 @@ WORDS = ("OVERRIDE", "DELETE", *WITH_DEPTH, *SEARCH)
 def overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     """`base` with `top` laid over it; neither is changed.
 
-    Mappings are merged key by key, everything else replaces what was there. A key of
-    `top`, at any level, may end in a suffix:
+    Mappings are merged key by key, everything else replaces what was there (but no
+    mapping takes a list's place by itself). A key of `top`, at any level, may end in a
+    suffix:
 
         name~OVERRIDE~: x       x replaces what `name` was, mappings included
         name~DELETE~: any       `name` is removed
@@ -59,15 +60,21 @@ def _overlay(base: dict[str, Any], top: dict[str, Any], path: str) -> dict[str, 
             _swap_all(result, name, depth, value, where)
         elif word == "APPLY":
             _apply_all(result, name, depth, value, where)
-        elif (
-            word is None
-            and isinstance(value, dict)
-            and isinstance(result.get(name), dict)
-        ):
-            result[name] = _overlay(result[name], value, where)
+        elif word is None and isinstance(value, dict):
+            result[name] = _merged(result.get(name), value, where)
         else:
             result[name] = _without_suffixes(value, where)
     return result
+
+
+def _merged(before: Any, value: dict[str, Any], where: str) -> dict[str, Any]:
+    """A mapping laid over what was there."""
+    if isinstance(before, list):
+        raise ConfigError(
+            f"{where}: expected a list, as {before!r}, got a mapping; give the whole "
+            "list, or the name with ~OVERRIDE~ to have a mapping there"
+        )
+    return _overlay(before if isinstance(before, dict) else {}, value, where)
 
 
 def _parse(key: Any, where: str) -> tuple[Any, str | None, int]:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
@@ -17,8 +18,16 @@ from .errors import DatasetError
 
 SIZE = 64  # pixels, of a picture's side
 MEASURES = {"left": 0, "top": 0, "width": 16, "height": 16}  # Iconify's defaults
-# These could read other files, or depend on the fonts installed.
-FORBIDDEN = ("<image", "<text", "<foreignObject", "<script", "<!")
+SVG = "{http://www.w3.org/2000/svg}"
+# What a drawing may consist of. The rest of SVG could read other files, or depend on
+# the fonts installed.
+ALLOWED = frozenset(
+    "svg g defs symbol use path rect circle ellipse line polyline polygon "
+    "linearGradient radialGradient stop clipPath mask pattern title desc "
+    "filter feBlend feColorMatrix feComponentTransfer feComposite feFlood feFuncA "
+    "feFuncB feFuncG feFuncR feGaussianBlur feMerge feMergeNode feMorphology "
+    "feOffset".split()
+)
 
 
 @dataclass(frozen=True)
@@ -95,11 +104,11 @@ def render(drawing: Drawing) -> np.ndarray:
         raise DatasetError(
             "rendering emoji needs resvg-py: pip install resvg-py"
         ) from error
-    if any(word in drawing.body for word in FORBIDDEN):
-        raise DatasetError(f"a drawing with one of {FORBIDDEN}: {drawing.body[:200]}")
+    svg = _svg(drawing)
+    _check_elements(svg)
     try:
         png = resvg_py.svg_to_bytes(
-            svg_string=_svg(drawing),
+            svg_string=svg,
             background="#ffffff",
             width=SIZE,
             height=SIZE,
@@ -116,6 +125,22 @@ def render(drawing: Drawing) -> np.ndarray:
     if drawing.v_flip:
         pixels = pixels[::-1]
     return np.ascontiguousarray(np.rot90(pixels, -drawing.rotate))
+
+
+def _check_elements(svg: str) -> None:
+    """Raise DatasetError for elements and references that are not for drawings."""
+    try:
+        if "<!" in svg:  # entities, and what comments could hide
+            raise DatasetError("a drawing with <!")
+        for element in ElementTree.fromstring(svg).iter():
+            if element.tag.removeprefix(SVG) not in ALLOWED:
+                raise DatasetError(f"a drawing with <{element.tag}>")
+            for name, value in element.attrib.items():
+                is_link = name.rpartition("}")[2] == "href"
+                if is_link and not value.startswith("#"):
+                    raise DatasetError(f"a drawing with {name}={value!r}")
+    except (DatasetError, ElementTree.ParseError) as error:
+        raise DatasetError(f"cannot be rendered: {error}: {svg[:300]}") from error
 
 
 def _svg(drawing: Drawing) -> str:

@@ -73,7 +73,16 @@ class Checker:
             config.experiment_name,
             builds,
             self._once(
-                (config.dataset, config.transforms, config.split_manager),
+                # All that is built of the data, losses and optimizers aside.
+                (
+                    config.dataset,
+                    config.transforms,
+                    config.split_manager,
+                    config.sampler,
+                    config.trainer,
+                    config.tester,
+                    config.models,
+                ),
                 lambda: self._build(config, real=True),
             ),
             self._once(

@@ -15,6 +15,7 @@ import torch
 from ..config import Config
 from .checkpoint import load_models
 from .history import History
+from .hooks import are_finite
 from .trial import build_trial
 
 FILE_NAME = "concatenated.json"
@@ -35,36 +36,48 @@ def evaluate(
         return
     result: dict[str, Any] = {"format": 1}
     for selection in SELECTIONS:
-        parts: dict[str, list[torch.Tensor]] = {}
-        labels: dict[str, torch.Tensor] = {}
-        for fold in range(folds):
-            trial = build_trial(config, seed, fold, None, device)
-            load_models(trial, seed_folder / f"fold{fold}", selection)
-            query, references = trial.splits.to_evaluate[-1]
-            for split in dict.fromkeys([query, *references]):
-                embeddings, labels[split] = trial.tester.get_all_embeddings(
-                    trial.splits.evaluation[split],
-                    trial.models["trunk"],
-                    trial.models["embedder"],
-                )
-                parts.setdefault(split, []).append(embeddings)
-        joined = {
-            split: (
-                trial.tester.maybe_normalize(torch.cat(of_folds, dim=1)),
-                labels[split],
-            )
-            for split, of_folds in parts.items()
-        }
-        trial.tester.label_levels = [0]
-        accuracies: dict[str, float] = {}
-        trial.tester.do_knn_and_accuracies(accuracies, joined, query, references)
-        result[selection] = {
-            metric: float(accuracies[trial.tester.accuracies_keyname(metric)])
-            for metric in trial.tester.accuracy_calculator.get_curr_metrics()
-        }
+        result[selection] = _accuracies(config, seed, folds, folder, device, selection)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(result, indent=1) + "\n")
     os.replace(temporary, path)
+
+
+def _accuracies(
+    config: Config,
+    seed: int,
+    folds: int,
+    folder: Path,
+    device: torch.device,
+    selection: str,
+) -> dict[str, float]:
+    """By metric; all 0 if a fold's models are NaN or infinite, as its own are."""
+    parts: dict[str, list[torch.Tensor]] = {}
+    labels: dict[str, torch.Tensor] = {}
+    for fold in range(folds):
+        trial = build_trial(config, seed, fold, None, device)
+        load_models(trial, folder / f"seed{seed}" / f"fold{fold}", selection)
+        metrics = trial.tester.accuracy_calculator.get_curr_metrics()
+        if not are_finite(trial.models.values()):
+            return dict.fromkeys(metrics, 0.0)
+        query, references = trial.splits.to_evaluate[-1]
+        for split in dict.fromkeys([query, *references]):
+            embeddings, labels[split] = trial.tester.get_all_embeddings(
+                trial.splits.evaluation[split],
+                trial.models["trunk"],
+                trial.models["embedder"],
+            )
+            parts.setdefault(split, []).append(embeddings)
+    joined = {
+        split: (
+            trial.tester.maybe_normalize(torch.cat(of_folds, dim=1)),
+            labels[split],
+        )
+        for split, of_folds in parts.items()
+    }
+    trial.tester.label_levels = [0]
+    found: dict[str, float] = {}
+    trial.tester.do_knn_and_accuracies(found, joined, query, references)
+    return {m: float(found[trial.tester.accuracies_keyname(m)]) for m in metrics}
 
 
 def _models_are_kept(seed_folder: Path, folds: int) -> bool:

@@ -15,6 +15,7 @@ from ..report.names import metric_label
 from .checkpoint import load_models
 from .experiment import CONFIG_FILE, trials_in
 from .history import History
+from .hooks import accuracies
 from .trial import build_trial
 
 
@@ -51,18 +52,12 @@ def evaluate(
         except ValueError as error:
             raise ConfigError(str(error)) from error
         trial.tester.end_of_testing_hook = None
-        found = trial.tester.test(
-            trial.splits.evaluation,
-            epoch,
-            trial.models["trunk"],
-            trial.models["embedder"],
-            trial.splits.to_evaluate_copy(),
-        )
         metrics = trial.tester.accuracy_calculator.get_curr_metrics()
+        found = accuracies(trial.tester, trial.splits, trial.models, epoch)
         for split, values in found.items():
-            cells = [values[trial.tester.accuracies_keyname(m)] for m in metrics]
+            cells = [f"{100 * values[metric]:.2f}" for metric in metrics]
             name = trial_folder.relative_to(folder).as_posix()
-            rows.append([name, str(epoch), split, *(f"{100 * v:.2f}" for v in cells)])
+            rows.append([name, str(epoch), split, *cells])
     if not rows:
         raise ConfigError(f"{folder}: no trial has been evaluated yet")
     if left_out:

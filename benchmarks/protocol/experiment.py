@@ -16,12 +16,13 @@ from ..config import Config, ConfigError, differences, load_saved, save
 from . import concatenated, environment, records
 from .history import History
 from .hooks import keep_best
-from .locks import locked
+from .locks import is_locked, locked
 from .progress import describe, describe_epoch
 from .sanity import check_images
 from .trial import Trial, build_trial, num_folds
 
 CONFIG_FILE = "config.yaml"
+TUNING = "tune"
 TSNE = "tsne.png"
 
 
@@ -40,12 +41,13 @@ def run(
         the experiment's folder.
 
     Raises:
-        ConfigError: the folder holds an experiment with another config; nothing is
-            changed.
+        ConfigError: the folder holds an experiment with another config, or is within
+            another experiment's; nothing is changed.
     """
     console = console or Console()
     device = device or c_f.use_cuda_if_available()
     folder = output / config.experiment_name
+    check_place(folder, output)
     folds = num_folds(config)
     if not (folder / CONFIG_FILE).exists():  # mistakes show before anything is written
         try_out(config, folds_of(folds)[0], device)
@@ -78,17 +80,40 @@ def try_out(config: Config, fold: int | None, device: torch.device) -> None:
     free_memory()
 
 
+def check_place(folder: Path, output: Path) -> None:
+    """Refuse folders that `report` would take for a part of another experiment."""
+    inner = folder.relative_to(output).parts
+    if TUNING in inner:
+        raise ConfigError(
+            f"experiment_name: {TUNING!r} is where searches keep their trials; give "
+            f"another than {'/'.join(inner)}"
+        )
+    above = [output.joinpath(*inner[:n]) for n in range(1, len(inner))]
+    within = [f for f in above if (f / CONFIG_FILE).exists()]
+    below = (path.parent for path in folder.glob(f"*/**/{CONFIG_FILE}"))
+    within += [f for f in below if TUNING not in f.relative_to(folder).parts]
+    if within:
+        raise ConfigError(
+            f"experiment_name: {folder} and {within[0]}, an experiment, would be one "
+            "within the other; give another name"
+        )
+
+
 def claim(folder: Path, config: Config) -> None:
     """Make the folder this config's.
 
-    Seeds may be added later; all else can be changed as long as nothing was measured.
+    Seeds may be added later; all else can be changed as long as nothing was measured
+    and nobody trains.
     """
     path = folder / CONFIG_FILE
     if path.exists():
         old = load_saved(path)
         seeds = [*old.seeds, *(seed for seed in config.seeds if seed not in old.seeds)]
         changed = differences(replace(old, seeds=[0]), replace(config, seeds=[0]))
-        if changed and any(folder.glob("seed*/**/history.json")):
+        begun = [*folder.glob("seed*/"), *folder.glob("seed*/fold*/")]
+        if changed and (
+            any(folder.glob("seed*/**/history.json")) or any(map(is_locked, begun))
+        ):
             listed = "\n  ".join(changed)
             raise ConfigError(
                 f"{folder} holds a run with another config:\n  {listed}\n"

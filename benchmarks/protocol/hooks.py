@@ -18,7 +18,7 @@ from .history import History
 from .split_managers import Splits
 from .watcher import Watcher
 
-__all__ = ["HookContainer", "SafeHookContainer"]
+__all__ = ["HookContainer", "SafeHookContainer", "accuracies", "are_finite"]
 
 
 class SafeHookContainer(_SafeHookContainer):
@@ -79,40 +79,21 @@ class SafeHookContainer(_SafeHookContainer):
         return hook
 
     def evaluate(self, trainer: Any, tester: Any, splits: Splits) -> dict[str, Any]:
-        """Evaluate and record; the entry for the history.
-
-        Of models that have become NaN or infinite all accuracies are 0: nearest
-        neighbours cannot be told, and a training that diverges is a result, too.
-        """
-        metrics = tester.accuracy_calculator.get_curr_metrics()
-        if _are_finite(trainer.models.values()):
-            found = tester.test(
-                splits.evaluation,
-                trainer.epoch,
-                trainer.models["trunk"],
-                trainer.models["embedder"],
-                splits.to_evaluate_copy(),
-            )
-            accuracies = {
-                split: {m: float(of[tester.accuracies_keyname(m)]) for m in metrics}
-                for split, of in found.items()
-            }
-        else:
-            queries = [query for query, _ in splits.to_evaluate]
-            accuracies = {query: dict.fromkeys(metrics, 0.0) for query in queries}
+        """Evaluate and record; the entry for the history."""
+        found = accuracies(tester, splits, trainer.models, trainer.epoch)
         self.record_keeper.save_records()
         if self.record_keeper.tensorboard_writer is not None:
             self.record_keeper.tensorboard_writer.flush()
         losses, self._losses = [float(loss) for loss in self._losses], []
         loss = sum(losses) / len(losses) if losses else math.nan
-        chosen = accuracies[splits.validation or splits.test][self.primary_metric]
+        chosen = found[splits.validation or splits.test][self.primary_metric]
         if trainer.epoch > 0:
             trainer.step_lr_plateau_schedulers(chosen)
         return {
             "epoch": trainer.epoch,
             "step": trainer.epoch * (trainer.iterations_per_epoch or 0),
             "loss": loss if math.isfinite(loss) else None,
-            "splits": accuracies,
+            "splits": found,
             "memvir": self._watched.means(),
         }
 
@@ -131,7 +112,32 @@ class SafeHookContainer(_SafeHookContainer):
             history.save(folder)
 
 
-def _are_finite(models: Iterable[torch.nn.Module]) -> bool:
+def accuracies(
+    tester: Any, splits: Splits, models: dict[str, torch.nn.Module], epoch: int
+) -> dict[str, dict[str, float]]:
+    """By split and metric.
+
+    Of models that have become NaN or infinite all accuracies are 0: nearest neighbours
+    cannot be told, and a training that diverges is a result, too.
+    """
+    metrics = tester.accuracy_calculator.get_curr_metrics()
+    if not are_finite(models.values()):
+        return {query: dict.fromkeys(metrics, 0.0) for query, _ in splits.to_evaluate}
+    found = tester.test(
+        splits.evaluation,
+        epoch,
+        models["trunk"],
+        models["embedder"],
+        splits.to_evaluate_copy(),
+    )
+    return {
+        split: {m: float(of[tester.accuracies_keyname(m)]) for m in metrics}
+        for split, of in found.items()
+    }
+
+
+def are_finite(models: Iterable[torch.nn.Module]) -> bool:
+    """Whether they have neither NaN nor infinity."""
     return all(
         bool(torch.isfinite(tensor).all())
         for model in models

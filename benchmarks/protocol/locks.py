@@ -28,3 +28,14 @@ def locked(folder: Path, message: str | None = None) -> Iterator[None]:
         except BlockingIOError as error:
             raise ConfigError(f"{folder}: {message}") from error
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the folder's lock now."""
+    if not (folder / FILE_NAME).exists():
+        return False
+    try:
+        with locked(folder, "held"):
+            return False
+    except ConfigError:
+        return True

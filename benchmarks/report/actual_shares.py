@@ -17,7 +17,7 @@ def actual_shares(
 
     Not of best_on_test, whose differences are optimistic.
     """
-    last = {one.label: one.lines[SHARE].y[-1] for one in insights if SHARE in one.lines}
+    last = {one.label: one.last[SHARE] for one in insights if SHARE in one.last}
     found = []
     for section in sections:
         points = tuple(

@@ -45,17 +45,13 @@ def pair_up(experiments: Sequence[Experiment], baselines: Mapping[str, str]) -> 
                 f"the baseline of {arm.name} must be another arm on the same data set, "
                 f"got {other.name}; change it in {arm.folder}/config.yaml or by option"
             )
-        if arm.trials and other.trials and num_folds(arm) != num_folds(other):
+        if arm.trials and other.trials and arm.num_folds != other.num_folds:
             raise ReportError(
-                f"{arm.name} has {num_folds(arm)} folds, its baseline {other.name} "
-                f"{num_folds(other)} (0: no cross-validation): they cannot be compared"
+                f"{arm.name} has {arm.num_folds} folds, its baseline {other.name} "
+                f"{other.num_folds} (0: no cross-validation): they cannot be compared"
             )
         pairs.append((arm, other))
     return pairs
-
-
-def num_folds(experiment: Experiment) -> int:
-    return len({trial.fold for trial in experiment.trials} - {None})
 
 
 def result(

@@ -29,6 +29,8 @@ DATASETS = {
     "Emoji": "emoji",
     "Glyphs": "glyphs",
 }
+# Folds of the split managers whose config does not say how many.
+DEFAULT_FOLDS = {"ClassDisjointSplitManager": 4}
 TUNING = "tune"  # a search's trials are no results; they can be given by themselves
 
 
@@ -44,6 +46,7 @@ class Experiment:
     seeds: dict[int, Seed]
     dataset_class: str | None = None  # by config.yaml, as is whether there is MemVir
     has_memvir: bool | None = None
+    folds: int | None = None
 
     @property
     def dataset(self) -> str:
@@ -75,7 +78,13 @@ class Experiment:
     @property
     def with_folds(self) -> bool:
         """Cross-validation; one fold alone is a plain held-out set."""
-        return len({trial.fold for trial in self.trials}) > 1
+        return self.num_folds > 1
+
+    @property
+    def num_folds(self) -> int:
+        """As config.yaml says, else as many as have begun; 0: no cross-validation."""
+        begun = {trial.fold for trial in self.trials} - {None}
+        return len(begun) if self.folds is None or not begun else self.folds
 
     @property
     def num_epochs(self) -> int | None:
@@ -103,6 +112,7 @@ def load(folders: Iterable[Path], until: int | None = None) -> list[Experiment]:
             "give folders that experiments were run in"
         )
     experiments: dict[str, Experiment] = {}
+    labels: dict[tuple[str, str], Experiment] = {}
     for folder in found:
         experiment = read_experiment(folder, until)
         other = experiments.setdefault(experiment.name, experiment)
@@ -110,6 +120,12 @@ def load(folders: Iterable[Path], until: int | None = None) -> list[Experiment]:
             raise ReportError(
                 f"{other.folder} and {folder} are both named {experiment.name!r}; give "
                 "one of them, or change experiment_name"
+            )
+        other = labels.setdefault((experiment.dataset, experiment.arm), experiment)
+        if other is not experiment:
+            raise ReportError(
+                f"{other.folder} and {folder} would both be called {experiment.arm!r} "
+                f"on {experiment.dataset}; give one of them, or change experiment_name"
             )
     return list(experiments.values())
 
@@ -130,15 +146,17 @@ def experiment_folders(folder: Path) -> Iterator[Path]:
 def read_experiment(folder: Path, until: int | None = None) -> Experiment:
     config = _read_config(folder / CONFIG)
     environment = folder / "environment.json"
+    num_folds = _num_folds(config["split_manager"])
     experiment = Experiment(
         folder=folder,
         name=config["experiment_name"],
         baseline=config["baseline"],
         source=config["source"],
         environment=read_json(environment) if environment.exists() else {},
-        seeds=read_seeds(folder, _num_folds(config["split_manager"]), until),
+        seeds=read_seeds(folder, num_folds, until),
         dataset_class=next(iter(config["dataset"]), None),
         has_memvir=_mentions(config["loss_funcs"], "MemVir"),
+        folds=num_folds,
     )
     for trial in experiment.trials:
         first = experiment.trials[0]
@@ -182,10 +200,11 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _num_folds(split_manager: dict[str, Any]) -> int | None:
-    """As config.yaml says; None where it says nothing."""
-    for arguments in split_manager.values():
+    """As config.yaml says, or the split manager; None where neither says anything."""
+    for name, arguments in split_manager.items():
         if isinstance(arguments, dict) and "num_training_sets" in arguments:
             return int(arguments["num_training_sets"])
+        return DEFAULT_FOLDS.get(name)
     return None
 
 

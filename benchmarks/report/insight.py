@@ -16,8 +16,19 @@ def insights(experiments: Sequence[Experiment]) -> tuple[Insight, ...]:
         names = {n for t in arm.trials for e in t.trained for n in e.memvir}
         if names:
             lines = {name: _mean_line(arm, name) for name in sorted(names)}
-            found.append(Insight(arm.name, lines))
+            found.append(Insight(arm.name, lines, _last(arm)))
     return tuple(found)
+
+
+def _last(arm: Experiment) -> dict[str, float]:
+    """Means over the trials of finished seeds, each at its own end."""
+    values: dict[str, list[float]] = {}
+    for seed in arm.complete_seeds.values():
+        for trial in seed.trials:
+            last = {n: v for e in trial.trained for n, v in e.memvir.items()}
+            for name, value in last.items():
+                values.setdefault(name, []).append(value)
+    return {name: statistics.fmean(of) for name, of in values.items()}
 
 
 def _mean_line(arm: Experiment, name: str) -> Line:

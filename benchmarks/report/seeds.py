@@ -43,8 +43,7 @@ def read_seeds(
         ReportError: a file is damaged, or some seeds have folds and others none.
     """
     read = {
-        number: _read_trials(path, number, until)
-        for number, path in _numbered(folder, "seed")
+        number: _read_trials(path, number) for number, path in _numbered(folder, "seed")
     }
     # Without being told, the seed that is furthest shows how many folds there are.
     folds = [fold for _, begun in read.values() for fold in begun]
@@ -53,6 +52,9 @@ def read_seeds(
     expected: list[int | None] = [*range(max(folds) + 1)] if folds else [None]
     seeds = {}
     for number, (trials, _) in read.items():
+        path = folder / f"seed{number}" / "concatenated.json"
+        is_cut = until is not None and any(t.last_epoch > until for t in trials)
+        trials = [t if until is None else t.until(until) for t in trials]
         by_fold = {trial.fold: trial for trial in trials}
         if not set(by_fold) <= set(expected):
             raise ReportError(
@@ -63,14 +65,13 @@ def read_seeds(
             number,
             tuple(trials),
             tuple(text for text in missing if text),
-            read_concatenated(folder / f"seed{number}" / "concatenated.json"),
+            # Made of the models at the end of training.
+            {} if is_cut else read_concatenated(path),
         )
     return seeds
 
 
-def _read_trials(
-    folder: Path, seed: int, until: int | None
-) -> tuple[list[Trial], list[int]]:
+def _read_trials(folder: Path, seed: int) -> tuple[list[Trial], list[int]]:
     """The trials that have a history, and all folds that have a folder."""
     folds = _numbered(folder, "fold")
     places: list[tuple[int | None, Path]] = [(None, folder), *folds]
@@ -80,8 +81,6 @@ def _read_trials(
         raise ReportError(
             f"{folder} has a history.json beside its folds; move one or the other out"
         )
-    if until is not None:
-        trials = [trial.until(until) for trial in trials]
     return trials, [fold for fold, _ in folds]
 
 

@@ -118,10 +118,16 @@ class Panels:
 
 @dataclass(frozen=True)
 class Insight:
-    """What MemVir saw in an arm's training: by the number's name, over steps."""
+    """What MemVir saw in an arm's training, by the number's name.
+
+    Attributes:
+        lines: over steps: means over the trials that have got there.
+        last: at the end of training: means over finished seeds.
+    """
 
     label: str
     lines: Mapping[str, Line]
+    last: Mapping[str, float]
 
 
 @dataclass(frozen=True)

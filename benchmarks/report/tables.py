@@ -83,7 +83,7 @@ def summary(section: Section, metrics: Sequence[str]) -> str:
 
 
 def insight_table(insights: Sequence[Insight]) -> str:
-    """A line an arm: its numbers at the last step that has them, means over seeds."""
+    """A line an arm: its numbers at the end of training, means over finished seeds."""
     result = Table(box=MARKDOWN)
     result.add_column("")
     for heading in INSIGHTS.values():
@@ -92,8 +92,8 @@ def insight_table(insights: Sequence[Insight]) -> str:
         row = [one.label]
         for name in INSIGHTS:
             decimals = 3 if name.startswith("cosine") else 2  # they are all near 1
-            line = one.lines.get(name)
-            row.append(f"{line.y[-1]:.{decimals}f}" if line else cells.NONE)
+            last = one.last.get(name)
+            row.append(cells.NONE if last is None else f"{last:.{decimals}f}")
         result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
     return as_text(result)
 

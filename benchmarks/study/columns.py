@@ -110,9 +110,9 @@ def differences(report: Report, selection: str, metric: str) -> Cells:
 def shares(report: Report) -> Cells:
     """In the last epoch, means over seeds; by arm."""
     return {
-        split_name(one.label)[1]: f"{one.lines[SHARE].y[-1]:.2f}"
+        split_name(one.label)[1]: f"{one.last[SHARE]:.2f}"
         for one in report.insights
-        if SHARE in one.lines
+        if SHARE in one.last
     }
 
 
