@@ -90,6 +90,8 @@ class Checkpoints(torch.nn.Module):
         Raises:
             CheckpointError: something is missing, damaged, or of another loss or other
                 settings; nothing has been loaded.
+            RuntimeError: of PyTorch, by an inner loss that renames what it loads (its
+                own `_load_from_state_dict`, or a hook); a part may have been loaded.
         """
         self._is_strict = strict
         try:

@@ -64,7 +64,8 @@ class MemVir(
             memory is about k times smaller.
         accumulation_steps: forward calls (micro-batches) that make one step. The j-th
             of a step meets the j-th of earlier steps only; each takes as much memory as
-            a step does. The mean of their losses is that of one batch.
+            a step does. The mean of their losses is that of one batch, if they have one
+            size, the reducer is a mean, and the loss is not Proxy-Anchor.
         gather: compute the loss of the batches of all processes, in the order of ranks;
             each process gets the same value. Needed under DistributedDataParallel where
             the mean over ranks is not that of the whole batch: Proxy-Anchor, reducers
@@ -82,10 +83,15 @@ class MemVir(
 
     Raises:
         ValueError: the loss is not supported, a setting is out of range, or a batch
-            does not fit the loss (a step that raises leaves no trace).
+            does not fit the loss. A step that raises leaves no trace. Only labels that
+            are on a GPU are checked later, unless `gather` is set: their step is done
+            with clamped labels, counted and not remembered, and a later call raises.
         TypeError: a setting is no integer, or embeddings or labels are of a wrong type.
         MemoryError: there is no room for the memory; it says how much is needed.
-        RuntimeError: the loss is inside DataParallel or FullyShardedDataParallel.
+        RuntimeError: the loss is inside activation checkpointing; with `gather`,
+            another rank has refused its batch; in backward, second derivatives are asked
+            of a fast algorithm; or the loss is inside
+            DataParallel or FullyShardedDataParallel.
 
     Source: Ko, Gu and Kim, Learning with Memory-based Virtual Classes for Deep Metric
     Learning, ICCV 2021, arXiv 2103.16940.

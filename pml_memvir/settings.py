@@ -73,8 +73,9 @@ class Settings(torch.nn.Module):
             num_classes: C.
             embedding_size: D.
             batch_size: B of the largest forward call; of all ranks, if gathered.
-            memory_dtype: of embeddings and class weights. Cached numbers are float32,
-                or float64 with it.
+            memory_dtype: of embeddings and class weights. Cached numbers are counted as
+                float32, or float64 where this is; in truth they follow the class
+                weights' own dtype.
             centers_per_class: K.
             accumulation_steps: as for MemVir.
             snapshot_every: as for MemVir.

@@ -13,7 +13,10 @@ Key = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Copies of n snapshots, to look at.
+    """Copies of n snapshots, to look at, as the memory holds them.
+
+    That is in `memory_dtype` and, unless the loss goes by concatenation, normalised
+    where the loss normalises.
 
     Attributes:
         class_weights: (n, C K, D).

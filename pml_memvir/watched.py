@@ -25,8 +25,9 @@ RECORDED = (
 class Watched(Settings):
     """The part of MemVir that says what its last training step saw.
 
-    All are numbers; NaN where there is nothing to tell: before the first step with
-    virtual classes, and for losses that go by concatenation. They are computed when
+    All are numbers; NaN where there is nothing to tell: before there are virtual
+    classes, the shares for Proxy-Anchor, which has no softmax for a row, and all but
+    the cosines for losses that go by concatenation. They are computed when
     they are read, and record-keeper reads them when it logs. In docs/tuning.md is how
     to understand them.
     """
