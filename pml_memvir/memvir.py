@@ -89,8 +89,8 @@ class MemVir(
         TypeError: a setting is no integer, or embeddings or labels are of a wrong type.
         MemoryError: there is no room for the memory; it says how much is needed.
         RuntimeError: the loss is inside activation checkpointing; with `gather`,
-            another rank has refused its batch; in backward, second derivatives are asked
-            of a fast algorithm; or the loss is inside
+            another rank has refused its batch; in backward, a fast algorithm is asked
+            for second derivatives; or the loss is inside
             DataParallel or FullyShardedDataParallel.
 
     Source: Ko, Gu and Kim, Learning with Memory-based Virtual Classes for Deep Metric
