@@ -207,6 +207,16 @@ def test_a_seed_that_lacks_a_fold_is_unfinished(tmp_path):
     assert result.unfinished == {1: "fold 1 not begun"}
 
 
+def test_a_figure_has_the_versions_of_its_own_arms(tmp_path):
+    for name, revision in (("cub200/softmax", "ab" * 20), ("sop/softmax", "cd" * 20)):
+        folder = experiment(tmp_path, name, of_values(0.5))
+        write(folder / "environment.json", {"git": {"revision": revision}})
+    texts = [panels.versions for panels in build(load([tmp_path])).panels]
+    assert texts == [
+        f"Versions: revision {v}." for v in ("abababababab", "cdcdcdcdcdcd")
+    ]
+
+
 def test_baselines(tmp_path):
     pair(tmp_path, of_values(0.5), of_values(0.6))
     arms = experiment(tmp_path, "cars196/cosface", of_values(0.4)).parent

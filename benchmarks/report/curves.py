@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from .arms import Pairs
 from .experiments import Experiment
 from .names import LOSSES, order
-from .protocol import about
+from .protocol import about, versions
 from .seeds import Seed
 from .structure import Curve, Line, Panels
 
@@ -55,6 +55,7 @@ def _panels(
     return Panels(
         arms[0].dataset,
         f"Of held-out classes. {about(arms)}" if held_out else about(arms),
+        versions(arms),
         "optimiser steps" if by_steps else "epochs",
         by_steps and max(lengths) >= LOGARITHMIC_FROM * max(1, min(lengths)),
         {

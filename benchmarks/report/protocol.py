@@ -38,8 +38,7 @@ def lines(
         "Over seeds: mean, sd (sample standard deviation, n - 1), 95% confidence "
         "interval of the mean by Student's t; differences are paired by seed."
     )
-    versions = _shared("Versions", experiments, _versions)
-    texts.append(f"{versions}.")
+    texts.append(versions(experiments))
     return tuple(dict.fromkeys(texts))
 
 
@@ -51,6 +50,11 @@ def about(arms: Sequence[Experiment]) -> str:
         f"{_shared('epochs', arms, lambda e: str(e.num_epochs or 'unknown'))}; "
         f"{_shared('test split', arms, _test_split)}."
     )
+
+
+def versions(arms: Sequence[Experiment]) -> str:
+    """Of packages and of the code."""
+    return f"{_shared('Versions', arms, _versions)}."
 
 
 def notes(

@@ -106,7 +106,7 @@ def _draw_all(report: Report, output: Path, wanted: Collection[str]) -> list[str
         names.append("differences.png")
     if "curves" in wanted:
         for name, rows in _curves(report).items():
-            draw(rows, _caption(report, rows), output / name)
+            draw(rows, _caption(rows), output / name)
             names.append(name)
     if report.actual_shares and "actual_shares" in wanted:
         path = output / "actual_shares.png"
@@ -128,10 +128,8 @@ def _curves(report: Report) -> dict[str, Sequence[Panels]]:
     return figures
 
 
-def _caption(report: Report, rows: Sequence[Panels]) -> str:
-    """The protocol, and what lines and bands are."""
-    key = (
-        "Lines: mean over finished seeds; bands: worst to best; dashed: plain losses. "
-        f"{report.protocol[-1]}"
-    )
-    return "\n".join([*(panels.about for panels in rows), key])
+def _caption(rows: Sequence[Panels]) -> str:
+    """The protocol of each data set, and what lines and bands are."""
+    abouts = (f"{panels.about} {panels.versions}" for panels in rows)
+    key = "Lines: mean over finished seeds; bands: worst to best; dashed: plain losses."
+    return "\n".join([*abouts, key])

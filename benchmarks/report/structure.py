@@ -106,11 +106,13 @@ class Panels:
 
     Attributes:
         about: a sentence on arms, seeds and epochs.
+        versions: one on packages and code.
         logarithmic: schedules differ so much in length that x must be logarithmic.
     """
 
     dataset: str
     about: str
+    versions: str
     x_label: str
     logarithmic: bool
     curves: Mapping[str, tuple[Curve, ...]]
