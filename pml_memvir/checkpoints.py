@@ -173,7 +173,10 @@ class Checkpoints(torch.nn.Module):
                 f"the state does not fit MemVir({loss}): {'; '.join(problems)}. "
                 "Nothing has been loaded"
             )
-        return any(key.startswith(f"{prefix}loss.") for key in state_dict)
+        return any(
+            key.startswith(f"{prefix}loss.") and (key in known or not knows_all)
+            for key in state_dict
+        )
 
     def _plan(self, state: Any) -> _Plan:
         try:

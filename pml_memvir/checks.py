@@ -108,9 +108,22 @@ def check_indices(indices_tuple: Any) -> None:
     for indices in indices_tuple:
         if not isinstance(indices, torch.Tensor) or indices.dtype not in kinds:
             found = getattr(indices, "dtype", type(indices).__name__)
-            raise TypeError(f"indices_tuple must have tensors of int64, got {found}")
+            raise TypeError(
+                f"indices_tuple must have tensors of int64 or int32, got {found}"
+            )
         if indices.numel() and int(indices.min()) < 0:
             raise ValueError(f"indices must be >= 0, got {int(indices.min())}")
+    shapes = [tuple(indices.shape) for indices in indices_tuple]
+    pairs = {3: [(0, 1), (0, 2)], 4: [(0, 1), (2, 3)]}.get(len(shapes), [])
+    if not pairs or any(len(shape) != 1 for shape in shapes):
+        fits = False
+    else:
+        fits = all(shapes[a] == shapes[b] for a, b in pairs)
+    if not fits:
+        raise ValueError(
+            "indices_tuple must be triplets (a, p, n) or pairs (a, p, a, n) of 1-D "
+            f"tensors of equal length, got shapes {shapes}"
+        )
 
 
 def labels_in_range(labels: torch.Tensor, num_classes: int) -> torch.Tensor:

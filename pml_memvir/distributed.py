@@ -85,20 +85,24 @@ def _agree(
     batch: Batch, device: torch.device, world_size: int
 ) -> tuple[list[int], bool]:
     """Sizes of all batches, and whether any wants a gradient; or an error on all."""
-    mine = [1, 0, 0, 0, -1]
+    mine = [1, 0, 0, 0, -1, -1]
     if batch.error is None:
         wants_gradient = int(batch.embeddings.requires_grad)
         mined = int(batch.indices_tuple is not None)
         highest = _highest(batch.indices_tuple)
-        mine = [0, len(batch.labels), wants_gradient, mined, highest]
+        kind = _DTYPES.index(batch.embeddings.dtype)
+        mine = [0, len(batch.labels), wants_gradient, mined, highest, kind]
     facts = _all_gather(torch.tensor([mine], device=device), [1] * world_size)
-    errors, sizes, want_gradient, are_mined, highest_of = facts.t().tolist()
+    errors, sizes, want_gradient, are_mined, highest_of, kinds = facts.t().tolist()
     if batch.error is not None:
         raise batch.error
     if any(errors):
         raise RuntimeError(
             f"rank {errors.index(1)} refused its batch: all ranks leave out this step"
         )
+    if len(set(kinds)) > 1:
+        found = ", ".join(str(_DTYPES[kind]) for kind in kinds)
+        raise ValueError(f"embeddings must be of one dtype on all ranks, got {found}")
     if len(set(are_mined)) > 1:
         raise ValueError(
             "indices_tuple must be given on all ranks or on none, rank "
@@ -110,6 +114,10 @@ def _agree(
             f"{highest_of.index(max(highest_of))} has an index of {max(highest_of)}"
         )
     return sizes, any(want_gradient)
+
+
+# Those that losses compute in.
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def _highest(indices_tuple: Any) -> int:

@@ -14,7 +14,7 @@ import torch
 from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils.logging_presets import HookContainer
 
-from .left_out import left_out, plain, put_back, with_counters
+from .left_out import left_out, not_plain, plain, put_back
 
 __all__ = [
     "SafeHookContainer",
@@ -106,7 +106,7 @@ class SafeHookContainer(HookContainer):
             if name != RNG:
                 thing = things[name]
                 if not isinstance(thing, torch.nn.Module):
-                    state = with_counters(thing.state_dict(), state)
+                    state = not_plain(thing.state_dict(), state)
                 thing.load_state_dict(state)
         if RNG in states:
             set_random_states(states[RNG])

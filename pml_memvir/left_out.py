@@ -62,14 +62,19 @@ def plain(state: Any) -> Any:
     return state
 
 
-def with_counters(current: Any, loaded: Any) -> Any:
-    """`loaded`, with a Counter wherever `current` has one."""
+def not_plain(current: Any, loaded: Any) -> Any:
+    """What `plain` made, with Counters and arrays again where `current` has them."""
     if isinstance(current, Counter):
         return Counter(loaded)
+    if isinstance(current, numpy.ndarray) and not isinstance(loaded, numpy.ndarray):
+        return numpy.asarray(loaded, current.dtype)
     if type(current) is dict and type(loaded) is dict:
         return {
-            key: with_counters(current.get(key), value) for key, value in loaded.items()
+            key: not_plain(current.get(key), value) for key, value in loaded.items()
         }
+    sequences = (list, tuple)
+    if type(current) is type(loaded) in sequences and len(current) == len(loaded):
+        return type(loaded)(map(not_plain, current, loaded))
     return loaded
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -228,7 +229,8 @@ class SnapshotMemory:
         elif not self.grid.is_like(size, device, storage):
             if self._ahead is not None:
                 self._ahead.finish()
-            is_converted = self.grid.size.dtype != size.dtype
+            had = self.grid.size
+            is_converted = (had.dtype, had.exact) != (size.dtype, size.exact)
             self.grid = self.grid.copied_to(size, device, storage)
             self._ahead = None
             if is_converted:
@@ -238,10 +240,16 @@ class SnapshotMemory:
         return self.grid
 
     def _forget_overflown(self, grid: Grid) -> None:
-        """Make holes of snapshots that are too large for the dtype they now have."""
+        """Make holes of snapshots that are too large for the dtypes they now have."""
         for row, column in self.batch_sizes.nonzero().tolist():
-            vectors = (grid.class_weights[row, column], grid.embeddings[row, column])
-            if not all(bool(vector.isfinite().all()) for vector in vectors):
+            filled = self.batch_sizes[row].nonzero().flatten().to(grid.against.device)
+            numbers = (
+                grid.class_weights[row, column],
+                grid.embeddings[row, column],
+                grid.own[row, column],
+                grid.against[row, column].index_select(1, filled),
+            )
+            if not all(bool(one.isfinite().all()) for one in numbers):
                 self.batch_sizes[row, column] = 0
 
     @staticmethod
@@ -253,12 +261,22 @@ class SnapshotMemory:
         return {**self.__dict__, "_ahead": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self._restore(state)
         # What is sent to a spawned process comes in memory shared with all others.
         self.batch_sizes = _own(self.batch_sizes)
         if self.grid is not None:
             for name, tensor in self.grid.tensors().items():
                 setattr(self.grid, name, _own(tensor))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SnapshotMemory:
+        """Without the copy that __setstate__ makes of tensors on a GPU."""
+        new = memo[id(self)] = type(self).__new__(type(self))
+        new._restore(copy.deepcopy(self.__getstate__(), memo))
+        return new
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.grid is not None:
             self._place(self.grid.size, self.grid.labels.device)
 
 

@@ -100,14 +100,16 @@ def test_ranks_together_are_one_process(results, name):
 
 def test_what_one_rank_refuses_all_refuse(results):
     for rank, steps in enumerate(results):
-        *messages, too_high, not_mined, out_of_range, empty, step = steps["refused"]
-        assert step == "step 10"
+        messages, rest = steps["refused"][:8], steps["refused"][8:]
+        dtype, too_high, not_mined, out_of_range, empty, step = rest
+        assert step == "step 13"
+        assert "of one dtype on all ranks, got torch.float64, torch.float32" in dtype
         assert "rank 1 has an index of 52" in too_high
         assert "on all ranks or on none, rank 1 has none" in not_mined
         assert "labels must be 0 to 4" in out_of_range
         assert "got an empty batch" in empty
         other = [message.startswith("rank 1 refused its") for message in messages]
-        assert other == [rank != 1] * 6, messages
+        assert other == [rank != 1] * 8, messages
 
 
 def test_each_rank_resumes_from_its_own_file(results):

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -198,6 +199,21 @@ def test_another_config_is_refused_while_somebody_trains(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "run_trial", second)
     run(tmp_path, {"num_epochs_train": 1})
     assert refused
+
+
+def test_a_config_that_changed_before_training_began_is_refused(tmp_path, monkeypatch):
+    """Another process came between the folder's lock and the trial's."""
+    path = tmp_path / "tiny/norm_softmax_memvir/config.yaml"
+
+    def recorded(*arguments):
+        other = experiment.load_saved(path)
+        experiment.save(replace(other, num_epochs_train=2), path)
+
+    monkeypatch.setattr(experiment.environment, "record", recorded)
+    monkeypatch.setattr(experiment, "run_trial", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ConfigError, match="num_epochs_train: 2 -> 1"):
+        run(tmp_path, {"num_epochs_train": 1})
+    assert experiment.load_saved(path).num_epochs_train == 2
 
 
 @pytest.mark.parametrize("name", ["tiny/arm/inner", "tiny", "x/tune/y", "tune/y"])

@@ -14,7 +14,7 @@ from pytorch_metric_learning import samplers, trainers
 from pytorch_metric_learning.losses import ContrastiveLoss, CrossBatchMemory
 from pytorch_metric_learning.utils import common_functions
 from pytorch_metric_learning.utils.logging_presets import HookContainer
-from torch.optim.lr_scheduler import MultiStepLR
+from torch.optim.lr_scheduler import ConstantLR, MultiStepLR, SequentialLR
 
 from pml_memvir import MemVir
 from pml_memvir import hook_container as hc
@@ -152,6 +152,15 @@ def with_milestones(trainer):
     )
 
 
+def with_schedulers_in_one(trainer):
+    """A Counter in a list, and an array, in the scheduler's state."""
+    optimizer = trainer.optimizers["trunk_optimizer"]
+    parts = [ConstantLR(optimizer, 0.5, 2), MultiStepLR(optimizer, [1, 2, 2])]
+    scheduler = SequentialLR(optimizer, parts, milestones=[2])
+    scheduler.factors = numpy.array([1.0, 2.0])
+    trainer.lr_schedulers["trunk_scheduler_by_epoch"] = scheduler
+
+
 def with_names_as_labels(trainer):
     """PML's sampler takes what a dict takes; it only ever sees the indices."""
     labels = [f"class {i % 5}" for i in range(60)]
@@ -190,6 +199,7 @@ def pmls_random(monkeypatch):
         with_triplets,
         with_queue,
         with_milestones,
+        with_schedulers_in_one,
         with_names_as_labels,
         with_a_rate_of_numpy,
         with_a_random_state,

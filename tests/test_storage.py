@@ -191,7 +191,8 @@ def test_snapshots_too_large_for_their_new_dtype_become_holes(how):
     else:
         memvir.half()
     dtype = memvir.W.dtype
-    memvir(x.to(dtype), y)  # meets what is not converted yet
+    memvir(x.to(dtype), y)
+    assert memvir.num_virtual_steps == 1  # not 2: step 1 is a hole
     assert memvir.virtual_classes().steps == (2,)  # step 0 is too old
     for _ in range(3):
         memvir.zero_grad()
@@ -206,17 +207,40 @@ def test_each_spawned_process_has_a_memory_of_its_own():
     memvir = norm_softmax(num_steps=2, step_gap=1)
     train(memvir, ragged(0, 3))
     expected = train(copy.deepcopy(memvir), ragged(1, 6))
-    sent = bytes(ForkingPickler.dumps(memvir))
-    one, other = pickle.loads(sent), copy.deepcopy(memvir)
-    del other
-    assert one._memory.grid.class_weights.data_ptr() != (
-        memvir._memory.grid.class_weights.data_ptr()
-    )
+    received = [pickle.loads(bytes(ForkingPickler.dumps(memvir))) for _ in range(2)]
     found = []
-    for batch in ragged(1, 6):  # in turn, as two processes would
-        found += train(one, [batch])
+    for batch in ragged(1, 6):  # in turn, as processes would
         train(memvir, [batch, batch])
+        train(received[0], [batch, batch])
+        found += train(received[1], [batch])
     assert all(torch.equal(a, b) for a, b in zip(found, expected))
+
+
+def test_a_deepcopy_copies_once(monkeypatch):
+    """All tensors on a GPU say that they are shared."""
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 3))
+    monkeypatch.setattr(torch.Tensor, "is_shared", lambda tensor: True)
+    monkeypatch.setattr(memory, "_own", None)
+    twin = copy.deepcopy(memvir)
+    monkeypatch.undo()
+    for a, b in zip(train(memvir, ragged(1, 6)), train(twin, ragged(1, 6))):
+        assert torch.equal(a, b)
+
+
+def test_numbers_kept_with_snapshots_may_overflow_as_well():
+    """Logits of 10^45 in float64; what they are made of is finite in float32, too."""
+    memvir = MemVir(losses.Softmax(5, 6).double(), 2, 0)
+    x, y = ragged(0, 1)[0]
+    with torch.no_grad():
+        memvir.W *= 1e20
+    memvir(1e25 * x, y)
+    memvir.float()
+    with torch.no_grad():
+        memvir.W /= 1e20
+    for _ in range(3):
+        assert memvir(x.float(), y).isfinite()
+    assert memvir.num_non_finite == 0
 
 
 class StoragesUsed(TorchDispatchMode):

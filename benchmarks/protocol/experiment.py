@@ -13,6 +13,7 @@ from rich.console import Console
 
 from .. import plots
 from ..config import Config, ConfigError, differences, load_saved, save
+from ..report.experiments import TUNING
 from . import concatenated, environment, records
 from .history import History
 from .hooks import keep_best
@@ -22,7 +23,6 @@ from .sanity import check_images
 from .trial import Trial, build_trial, num_folds
 
 CONFIG_FILE = "config.yaml"
-TUNING = "tune"
 TSNE = "tsne.png"
 
 
@@ -65,6 +65,7 @@ def run(
             console.rule(name)
             trial_folder.mkdir(parents=True, exist_ok=True)
             with locked(trial_folder, "another process trains here"):
+                claim(folder, config, may_change=False)
                 run_trial(config, seed, fold, trial_folder, device, console)
             free_memory()
         if folds is not None and folds > 1:
@@ -99,11 +100,14 @@ def check_place(folder: Path, output: Path) -> None:
         )
 
 
-def claim(folder: Path, config: Config) -> None:
+def claim(folder: Path, config: Config, may_change: bool = True) -> None:
     """Make the folder this config's.
 
     Seeds may be added later; all else can be changed as long as nothing was measured
     and nobody trains.
+
+    Args:
+        may_change: False: only look whether it is this config's, still.
     """
     path = folder / CONFIG_FILE
     if path.exists():
@@ -112,7 +116,9 @@ def claim(folder: Path, config: Config) -> None:
         changed = differences(replace(old, seeds=[0]), replace(config, seeds=[0]))
         begun = [*folder.glob("seed*/"), *folder.glob("seed*/fold*/")]
         if changed and (
-            any(folder.glob("seed*/**/history.json")) or any(map(is_locked, begun))
+            not may_change
+            or any(folder.glob("seed*/**/history.json"))
+            or any(map(is_locked, begun))
         ):
             listed = "\n  ".join(changed)
             raise ConfigError(
@@ -121,7 +127,8 @@ def claim(folder: Path, config: Config) -> None:
             )
         if not changed:
             config = replace(config, seeds=seeds)
-    save(config, path)
+    if may_change:
+        save(config, path)
 
 
 def is_done(folder: Path, config: Config) -> bool:

@@ -18,6 +18,7 @@ from ..config.building import split_spec
 from ..config.loading import read
 from ..config.schema import validated
 from ..config.search import Range, ranges, with_values
+from ..report.experiments import TUNING
 from .experiment import run, trials_in
 from .history import History
 from .locks import locked
@@ -65,7 +66,7 @@ def tune(
             "split_manager that makes them"
         )
     build_trial(config, config.seeds[0], 0, None, device)  # errors before the first run
-    folder = output / config.experiment_name / "tune"
+    folder = output / config.experiment_name / TUNING
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "another process searches here"):
         _search(

@@ -84,7 +84,7 @@ class Experiment:
     def num_folds(self) -> int:
         """As config.yaml says, else as many as have begun; 0: no cross-validation."""
         begun = {trial.fold for trial in self.trials} - {None}
-        return len(begun) if self.folds is None or not begun else self.folds
+        return len(begun) if self.folds is None else self.folds
 
     @property
     def num_epochs(self) -> int | None:
@@ -201,11 +201,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _num_folds(split_manager: dict[str, Any]) -> int | None:
     """As config.yaml says, or the split manager; None where neither says anything."""
-    for name, arguments in split_manager.items():
-        if isinstance(arguments, dict) and "num_training_sets" in arguments:
-            return int(arguments["num_training_sets"])
-        return DEFAULT_FOLDS.get(name)
-    return None
+    name, arguments = next(iter(split_manager.items()), ("", None))
+    if isinstance(arguments, dict) and "num_training_sets" in arguments:
+        return int(arguments["num_training_sets"])
+    return DEFAULT_FOLDS.get(name)
 
 
 def _mentions(losses: Any, name: str) -> bool | None:
