@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from . import algorithms, checks, memory_state
+from . import algorithms, checks, loss_state, memory_state
 from .bad_batches import BadBatches
 from .distributed import rank_and_world_size
 from .memory import SnapshotMemory
@@ -114,22 +114,16 @@ class Checkpoints(torch.nn.Module):
         `state_dict` is PyTorch's own copy: what is moved in it, the inner loss finds.
         """
         if any(key.startswith(prefix) for key in state_dict):
-            names = list(self.loss.state_dict())
-            if _loads_in_its_own_way(self.loss) and not _is_wrapped(state_dict, prefix):
-                names = [k[len(prefix) :] for k in state_dict if k.startswith(prefix)]
-            is_plain = _is_of_plain_loss(state_dict, prefix, names)
-            if is_plain:
-                for name in names:
-                    state_dict[f"{prefix}loss.{name}"] = state_dict.pop(prefix + name)
+            is_plain = loss_state.move_plain(state_dict, prefix, self.loss)
             key = f"{prefix}_extra_state"
             plan = self._plan(state_dict[key]) if key in state_dict else None
             assign = bool(local_metadata.get("assign_to_params_buffers", False))
-            has_weights = self._check_weights(state_dict, prefix, is_plain, assign)
+            self._check_weights(state_dict, prefix, is_plain, assign)
             state_dict.pop(key, None)
             if plan is not None:
                 self._take_over(plan)
-            elif has_weights:  # which are not those of the memory
-                self.reset_memory()
+            elif loss_state.has_weights(state_dict, prefix, self.loss):
+                self.reset_memory()  # whose weights these are not
         super()._load_from_state_dict(
             state_dict,
             prefix,
@@ -142,41 +136,22 @@ class Checkpoints(torch.nn.Module):
 
     def _check_weights(
         self, state_dict: dict[str, Any], prefix: str, is_plain: bool, assign: bool
-    ) -> bool:
-        """Whether there are any to load. CheckpointError if they cannot be loaded."""
-        problems = []
+    ) -> None:
+        """Raise CheckpointError for weights that are missing or cannot be loaded."""
         mine = self.state_dict()
         mine.pop("_extra_state", None)  # a hook may have taken it out
-        knows_all = not _loads_in_its_own_way(self.loss)
-        for name, tensor in mine.items():
-            given = state_dict.get(prefix + name)
-            if given is None:
-                if self._is_strict and knows_all:
-                    problems.append(f"{name} is missing")
-            elif isinstance(tensor, torch.Tensor):
-                difference = _difference(tensor, given, assign)
-                problems += [f"{name} must {difference}"] if difference else []
-        known = {prefix + name for name in (*mine, "_extra_state")}
+        problems = loss_state.misfits(mine, state_dict, prefix, assign)
         if self._is_strict:
+            problems += loss_state.missing(mine, state_dict, prefix, self.loss)
             if f"{prefix}_extra_state" not in state_dict and not is_plain:
                 problems.append("_extra_state, the memory, is missing")
-            problems += [
-                f"{key[len(prefix):]} is unknown"
-                for key in state_dict
-                if key.startswith(prefix)
-                and key not in known
-                and (knows_all or not key.startswith(f"{prefix}loss."))
-            ]
+            problems += loss_state.unknown(mine, state_dict, prefix, self.loss)
         if problems:
             loss = type(self.loss).__name__
             raise CheckpointError(
                 f"the state does not fit MemVir({loss}): {'; '.join(problems)}. "
                 "Nothing has been loaded"
             )
-        return any(
-            key.startswith(f"{prefix}loss.") and (key in known or not knows_all)
-            for key in state_dict
-        )
 
     def _plan(self, state: Any) -> _Plan:
         try:
@@ -261,44 +236,3 @@ def _check_units(
         raise ValueError(
             f"own and against, of {size.units} units, are not those of {stored_by}"
         )
-
-
-def _difference(mine: torch.Tensor, given: Any, assign: bool) -> str:
-    """What keeps `given` from being copied to `mine` (or put there), or nothing."""
-    if not isinstance(given, torch.Tensor):
-        return f"be a tensor, got {type(given).__name__}"
-    if given.shape != mine.shape:
-        return f"have shape {tuple(mine.shape)}, got {tuple(given.shape)}"
-    if given.is_complex() != mine.is_complex():
-        return f"be {mine.dtype}, got {given.dtype}"
-    if given.is_meta or given.layout != mine.layout:
-        return f"have data in {mine.layout}, got {given.device}, {given.layout}"
-    if assign and given.is_floating_point() != mine.is_floating_point():
-        return f"be {mine.dtype} to be assigned, got {given.dtype}"
-    if assign and given.is_inference():
-        return "be no tensor of torch.inference_mode to be assigned"
-    return ""
-
-
-def _is_of_plain_loss(
-    state_dict: dict[str, Any], prefix: str, names: list[str]
-) -> bool:
-    """Whether it is the inner loss's own checkpoint."""
-    return all(prefix + name in state_dict for name in names) and not _is_wrapped(
-        state_dict, prefix
-    )
-
-
-def _is_wrapped(state_dict: dict[str, Any], prefix: str) -> bool:
-    """Whether it is a MemVir's checkpoint."""
-    wrapped = (f"{prefix}_extra_state", f"{prefix}loss.")
-    return any(key.startswith(wrapped) for key in state_dict)
-
-
-def _loads_in_its_own_way(loss: torch.nn.Module) -> bool:
-    """Whether names in a checkpoint may be others: only the loss knows them then."""
-    return any(
-        type(module)._load_from_state_dict is not torch.nn.Module._load_from_state_dict
-        or module._load_state_dict_pre_hooks
-        for module in loss.modules()
-    )

@@ -114,11 +114,12 @@ def check_indices(indices_tuple: Any) -> None:
         if indices.numel() and int(indices.min()) < 0:
             raise ValueError(f"indices must be >= 0, got {int(indices.min())}")
     shapes = [tuple(indices.shape) for indices in indices_tuple]
-    pairs = {3: [(0, 1), (0, 2)], 4: [(0, 1), (2, 3)]}.get(len(shapes), [])
-    if not pairs or any(len(shape) != 1 for shape in shapes):
-        fits = False
-    else:
-        fits = all(shapes[a] == shapes[b] for a, b in pairs)
+    equal = {3: ((0, 1), (0, 2)), 4: ((0, 1), (2, 3))}.get(len(shapes), ())
+    fits = (
+        bool(equal)
+        and all(len(shape) == 1 for shape in shapes)
+        and all(shapes[a] == shapes[b] for a, b in equal)
+    )
     if not fits:
         raise ValueError(
             "indices_tuple must be triplets (a, p, n) or pairs (a, p, a, n) of 1-D "

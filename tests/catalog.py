@@ -108,6 +108,14 @@ CASES = [
 BY_NAME = {case.name: case for case in CASES}
 
 
+FAST = [case for case in CASES if case.algorithm_used("auto") != "concatenation"]
+
+
+def names(case: Case) -> str:
+    """Of tests' parameters."""
+    return case.name
+
+
 def batch(
     generator: torch.Generator,
     size: int,

@@ -5,7 +5,6 @@ import os
 import sqlite3
 import subprocess
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -25,9 +24,7 @@ from . import tiny  # noqa: E402
 from .experiment_runs import (  # noqa: E402
     CPU,
     FOLDS,
-    Killed,
     history,
-    kill_at,
     records,
     run,
 )
@@ -158,89 +155,6 @@ def test_no_figure_of_embeddings_that_are_all_alike(tmp_path, capsys):
     folder = run(tmp_path, {**changes, "num_epochs_train": 2}) / "seed0"
     assert history(folder)["finished"] and not (folder / "tsne.png").exists()
     assert "no t-SNE figure" in capsys.readouterr().out
-
-
-def test_finished_trials_are_left_alone_and_seeds_can_be_added(tmp_path):
-    folder = run(tmp_path)
-    path = folder / "seed0" / "history.json"
-    written = path.stat().st_mtime_ns
-    run(tmp_path, {"seeds": [1]})
-    assert path.stat().st_mtime_ns == written
-    assert history(folder, "seed1")["finished"]
-    assert experiment.load_saved(folder / "config.yaml").seeds == [0, 1]
-    one, other = (history(folder, f"seed{seed}")["epochs"] for seed in (0, 1))
-    assert one[-1]["loss"] != other[-1]["loss"]
-
-
-def test_another_config_is_refused(tmp_path):
-    folder = run(tmp_path, {"num_epochs_train": 1})
-    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    with pytest.raises(ConfigError, match="num_epochs_train: 1 -> 2"):
-        run(tmp_path, {"num_epochs_train": 2})
-    with pytest.raises(ConfigError, match="NormSoftmax.scale: 10.0 -> 5"):
-        scale = {"metric_loss": {"MemVir": {"loss": {"NormSoftmax": {"scale": 5}}}}}
-        run(tmp_path, {"num_epochs_train": 1, "loss_funcs": scale})
-    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def test_another_config_is_refused_while_somebody_trains(tmp_path, monkeypatch):
-    """Nothing is measured yet, but what will be is of the first one."""
-    refused = []
-
-    def second(*arguments):
-        before = (tmp_path / "tiny/norm_softmax_memvir/config.yaml").read_bytes()
-        for seeds in ([0], [1]):
-            with pytest.raises(ConfigError, match="num_epochs_train: 1 -> 2"):
-                run(tmp_path, {"num_epochs_train": 2, "seeds": seeds})
-        path = tmp_path / "tiny/norm_softmax_memvir/config.yaml"
-        assert path.read_bytes() == before
-        refused.append(True)
-
-    monkeypatch.setattr(experiment, "run_trial", second)
-    run(tmp_path, {"num_epochs_train": 1})
-    assert refused
-
-
-def test_a_config_that_changed_before_training_began_is_refused(tmp_path, monkeypatch):
-    """Another process came between the folder's lock and the trial's."""
-    path = tmp_path / "tiny/norm_softmax_memvir/config.yaml"
-
-    def recorded(*arguments):
-        other = experiment.load_saved(path)
-        experiment.save(replace(other, num_epochs_train=2), path)
-
-    monkeypatch.setattr(experiment.environment, "record", recorded)
-    monkeypatch.setattr(experiment, "run_trial", lambda *_: pytest.fail("trained"))
-    with pytest.raises(ConfigError, match="num_epochs_train: 2 -> 1"):
-        run(tmp_path, {"num_epochs_train": 1})
-    assert experiment.load_saved(path).num_epochs_train == 2
-
-
-@pytest.mark.parametrize("name", ["tiny/arm/inner", "tiny", "x/tune/y", "tune/y"])
-def test_names_that_reports_would_not_find(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(experiment, "run_trial", lambda *_: None)
-    run(tmp_path, {"experiment_name": "tiny/arm"})
-    with pytest.raises(ConfigError, match="experiment_name: "):
-        run(tmp_path, {"experiment_name": name})
-    run(tmp_path, {"experiment_name": "tiny/other"})
-    run(tmp_path, {"experiment_name": "tiny/arm"})
-
-
-def test_a_mistake_leaves_no_folder(tmp_path):
-    with pytest.raises(ConfigError, match="Did you mean 'scale'"):
-        scal = {"metric_loss~OVERRIDE~": {"NormSoftmax": {"scal": 1}}}
-        run(tmp_path, {"loss_funcs": scal})
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_where_nothing_was_measured_may_change(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        kill_at(patch, 3)  # config and environment are there, and no history
-        with pytest.raises(Killed):
-            run(tmp_path, {"seeds": [3]})
-    folder = run(tmp_path, {"num_epochs_train": 1})
-    saved = experiment.load_saved(folder / "config.yaml")
-    assert saved.num_epochs_train == 1 and saved.seeds == [0]
 
 
 def test_memvir_that_does_nothing_is_told(tmp_path, capsys):

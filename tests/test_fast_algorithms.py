@@ -6,12 +6,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pytorch_metric_learning import distances
-from pytorch_metric_learning import losses as pml
 from pytorch_metric_learning import reducers
-from torch.nn.functional import normalize
 
-from pml_memvir import MemVir, losses, register_loss
+from pml_memvir import MemVir
 from pml_memvir.algorithms import eager, row_softmax_step
 from pml_memvir.algorithms.proxy_anchor import Problem as AnchorProblem
 from pml_memvir.algorithms.proxy_anchor import proxy_anchor
@@ -20,9 +17,10 @@ from pml_memvir.algorithms.row_softmax import Problem, row_softmax
 from .catalog import (
     BY_NAME,
     CASES,
-    EMBEDDING_SIZE,
+    FAST,
     NUM_CLASSES,
     batch,
+    names,
     norm_softmax,
     ragged,
     train,
@@ -31,28 +29,25 @@ from .peak import PeakOfTensors
 from .reference import NaiveMemVir, relative_error
 from .test_against_reference import compare
 
-FAST = [case for case in CASES if case.algorithm_used("auto") != "concatenation"]
 
-
-def names(case):
-    return case.name
+def step(case, wrapper, x, y):
+    """Loss and both gradients of a training step."""
+    inputs = x.clone().requires_grad_()
+    wrapper.zero_grad()
+    value = wrapper(inputs, y)
+    value.backward()
+    return value.detach(), inputs.grad, case.weight(wrapper.loss).grad
 
 
 def both(case, memvir, other, batches, tolerance=1e-9):
     """Losses and both gradients of two wrappers agree, step by step."""
-    for step, (x, y) in enumerate(batches):
-        results = []
+    for number, (x, y) in enumerate(batches):
+        results = [step(case, wrapper, x, y) for wrapper in (memvir, other)]
         for wrapper in (memvir, other):
-            inputs = x.clone().requires_grad_()
-            wrapper.zero_grad()
-            value = wrapper(inputs, y)
-            value.backward()
             weight = case.weight(wrapper.loss)
-            results.append((value.detach(), inputs.grad, weight.grad))
-            with torch.no_grad():
-                weight -= 0.05 * weight.grad
+            weight.data -= 0.05 * weight.grad
         for a, b in zip(*results):
-            assert relative_error(a, b) <= tolerance, step
+            assert relative_error(a, b) <= tolerance, number
         assert memvir.num_virtual_steps == other.num_virtual_steps
 
 
@@ -63,173 +58,6 @@ def fast_and_reference(case, num_steps=2, step_gap=1, **kwargs):
         MemVir(copy.deepcopy(loss), num_steps, step_gap, **kwargs),
         MemVir(loss, num_steps, step_gap, algorithm="concatenation"),
     )
-
-
-# -------------------------------------------------------------- when they serve
-
-
-class MyCosFace(pml.CosFaceLoss):
-    pass
-
-
-def cosface(**kwargs):
-    return pml.CosFaceLoss(NUM_CLASSES, EMBEDDING_SIZE, **kwargs)
-
-
-def with_label_smoothing():
-    loss = cosface()
-    loss.cross_entropy = torch.nn.CrossEntropyLoss(
-        label_smoothing=0.1, reduction="none"
-    )
-    return loss
-
-
-def with_a_hook():
-    loss = cosface()
-    loss.distance.register_forward_hook(lambda *_: None)
-    return loss
-
-
-def with_its_own_logits():
-    loss = cosface()
-    loss.scale_logits = lambda logits, _: 2 * logits
-    return loss
-
-
-def with_a_backward_hook():
-    loss = cosface()
-    loss.register_full_backward_hook(lambda *_: None)
-    return loss
-
-
-def with_its_own_reducer_method():
-    loss = cosface()
-    loss.reducer.element_reduction = lambda losses, *_: losses.sum()
-    return loss
-
-
-def with_its_own_softmax():
-    loss = pml.ProxyNCALoss(NUM_CLASSES, EMBEDDING_SIZE)
-    loss.nca_computation = lambda *_, **__: None
-    return loss
-
-
-def with_its_own_distance(loss, distance):
-    loss.distance = distance
-    return loss
-
-
-class MyReducer(reducers.MeanReducer):
-    pass
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: MyCosFace(NUM_CLASSES, EMBEDDING_SIZE),
-        with_label_smoothing,
-        with_a_hook,
-        with_its_own_logits,
-        with_a_backward_hook,
-        with_its_own_reducer_method,
-        with_its_own_softmax,
-        lambda: cosface(scale=0),
-        lambda: cosface(reducer=MyReducer()),
-        lambda: cosface(reducer=reducers.DoNothingReducer()),
-        lambda: cosface(collect_stats=True),
-        lambda: pml.NormalizedSoftmaxLoss(5, 6, distance=distances.LpDistance()),
-        lambda: pml.ProxyNCALoss(5, 6, distance=distances.LpDistance(power=1)),
-        lambda: pml.ProxyNCALoss(5, 6, distance=distances.CosineSimilarity()),
-        lambda: pml.ProxyAnchorLoss(5, 6, distance=distances.CosineSimilarity(power=2)),
-        lambda: pml.SoftTripleLoss(
-            5, 6, distance=distances.DotProductSimilarity(power=2)
-        ),
-    ],
-)
-def test_whatever_does_not_fit_goes_by_concatenation(make):
-    assert MemVir(make(), 1, 0).algorithm_used == "concatenation"
-
-
-AS_GIVEN = distances.DotProductSimilarity(normalize_embeddings=False)
-
-
-@pytest.mark.parametrize("case", FAST, ids=names)
-@pytest.mark.parametrize(
-    "distance",
-    [AS_GIVEN, distances.CosineSimilarity(), distances.LpDistance(power=2)],
-    ids=["product", "cosine", "distance"],
-)
-def test_another_distance_set_later_is_used(case, distance):
-    """With nothing remembered the loss is the inner one."""
-    torch.manual_seed(0)
-    loss = case.loss()
-    memvir = MemVir(copy.deepcopy(loss), 2, 1)
-    memvir.distance = loss.distance = distance
-    x, y = ragged(0, 1)[0]
-    assert relative_error(memvir(x, y), loss(x, y)) <= 1e-9
-
-
-def learned(value):
-    return torch.nn.Parameter(torch.tensor(value, dtype=torch.double))
-
-
-LEARNED = {
-    "scale": lambda: cosface(scale=learned(8.0)),
-    "margin": lambda: cosface(margin=learned(0.3)),
-    "temperature": lambda: pml.NormalizedSoftmaxLoss(
-        NUM_CLASSES, EMBEDDING_SIZE, temperature=learned(0.1)
-    ),
-    "la": lambda: pml.SoftTripleLoss(NUM_CLASSES, EMBEDDING_SIZE, la=learned(5.0)),
-    "alpha": lambda: pml.ProxyAnchorLoss(
-        NUM_CLASSES, EMBEDDING_SIZE, alpha=learned(8.0)
-    ),
-    "reducer.weights": lambda: cosface(
-        reducer=reducers.ClassWeightedReducer(torch.nn.Parameter(torch.ones(5)))
-    ),
-}
-
-
-@pytest.mark.parametrize("name", LEARNED)
-def test_what_else_is_learned_has_its_gradient(name):
-    torch.manual_seed(0)
-    memvir = MemVir(LEARNED[name]().double(), 2, 0)
-    assert memvir.algorithm_used == "concatenation"
-    parameter = dict(memvir.loss.named_parameters())[name]
-    for x, y in ragged(0, 4):
-        parameter.grad = None
-        memvir(x, y).backward()
-        assert parameter.grad.abs().sum() > 0
-    parameter.requires_grad_(False)
-    assert memvir.algorithm_used != "concatenation"
-
-
-def test_a_scale_computed_anew_in_each_step_has_its_gradient():
-    raw = learned(2.0)
-    loss = cosface().double()
-    loss.scale = raw.exp()
-    memvir = MemVir(loss, 2, 0)
-    memvir(*ragged(0, 1)[0]).backward()
-    assert raw.grad.abs() > 0
-
-
-def test_a_loss_of_your_own_goes_by_concatenation(forget_registrations):
-    class Mine(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.W = torch.nn.Parameter(torch.randn(4, 3))
-
-    register_loss(Mine, "W", 1)
-    assert MemVir(Mine(), 1, 0).algorithm_used == "concatenation"
-
-
-def test_unknown_algorithms_and_settings():
-    for kwargs, message in [
-        ({"algorithm": "magic"}, "algorithm must be one of .* got 'magic'"),
-        ({"chunk_steps": 0}, "chunk_steps must be >= 1, got 0"),
-        ({"memory_dtype": torch.int8}, "memory_dtype must be None or one of .*int8"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            norm_softmax(num_steps=1, step_gap=0, **kwargs)
 
 
 # --------------------------------------------------------- exact when disturbed
@@ -335,13 +163,9 @@ def test_embeddings_of_length_0(case):
         x[0] = 0
         results = []
         for wrapper in (fast, reference):
-            inputs = x.clone().requires_grad_()
-            wrapper.zero_grad()
-            value = wrapper(inputs, y)
-            value.backward()
-            assert inputs.grad.isfinite().all()
-            gradient = case.weight(wrapper.loss).grad
-            results.append((value.detach(), inputs.grad[1:], gradient))
+            value, by_embeddings, by_weights = step(case, wrapper, x, y)
+            assert by_embeddings.isfinite().all()
+            results.append((value, by_embeddings[1:], by_weights))
         for a, b in zip(*results):
             assert relative_error(a, b) <= 1e-9
     assert fast.num_virtual_steps == 2 and fast.num_non_finite == 0
@@ -503,72 +327,3 @@ def test_any_order_of_events(
                 error = relative_error(memvir(x, y), memvir.loss(x, y))
             assert error <= case.tolerance  # P2SGrad moves its weights in each call
             memvir.train()
-
-
-# ------------------------------------------------------------------ low precision
-
-
-def gradients(memvir, case, batches, dtype):
-    """Gradients of the last of some steps at constant class weights, as float64."""
-    for x, y in batches:
-        inputs = x.detach().clone().to(dtype).requires_grad_()
-        memvir.zero_grad()
-        memvir(inputs, y).backward()
-    return inputs.grad.double(), case.weight(memvir.loss).grad.double()
-
-
-@pytest.mark.parametrize(
-    "case, dtype",
-    [
-        pytest.param(case, dtype, id=f"{case.name}-{dtype}")
-        for case in FAST
-        for dtype in (torch.float32, torch.bfloat16)
-        # PML's ProxyNCALoss needs torch.cdist, which has no bfloat16 on the CPU.
-        if (case.name, dtype) != ("ProxyNCALoss", torch.bfloat16)
-    ],
-)
-def test_low_precision_is_no_worse_than_the_naive_way(case, dtype):
-    torch.manual_seed(0)
-    loss = case.loss().to(dtype)
-    batches = [(x.to(dtype).double(), y) for x, y in ragged(0, 8)]
-    exact = MemVir(copy.deepcopy(loss).double(), 3, 0, algorithm="concatenation")
-    naive = MemVir(copy.deepcopy(loss), 3, 0, algorithm="concatenation")
-    fast = MemVir(copy.deepcopy(loss), 3, 0)
-    expected = gradients(exact, case, batches, torch.float64)
-    for mine, theirs, true in zip(
-        gradients(fast, case, batches, dtype),
-        gradients(naive, case, batches, dtype),
-        expected,
-    ):
-        allowed = max(2 * relative_error(theirs, true), 8 * torch.finfo(dtype).eps)
-        assert relative_error(mine, true) <= allowed
-
-
-@pytest.mark.parametrize(
-    "dtype, allowed",
-    [
-        (torch.float64, 1e-9),
-        (torch.float32, 1e-5),
-        (torch.float16, 1e-2),
-        (torch.bfloat16, 1e-1),
-    ],
-)
-@pytest.mark.parametrize("algorithm", ["auto", "concatenation"])
-def test_memory_dtype(dtype, allowed, algorithm):
-    case = BY_NAME["NormSoftmax"]
-    torch.manual_seed(0)
-    loss = case.loss()
-    small = MemVir(copy.deepcopy(loss), 2, 1, memory_dtype=dtype, algorithm=algorithm)
-    exact = MemVir(loss, 2, 1, algorithm=algorithm)
-    both(case, small, exact, ragged(0, 9), tolerance=allowed)
-    assert small.virtual_classes().class_weights.dtype == dtype
-    assert small.W.dtype == torch.float64
-
-
-def test_memory_dtype_halves_the_memory():
-    sizes = []
-    for dtype in (torch.float32, torch.bfloat16):
-        memvir = MemVir(losses.NormSoftmax(90, 64), 2, 0, memory_dtype=dtype)
-        memvir(normalize(torch.randn(4, 64)), torch.arange(4))
-        sizes.append(memvir.memory_nbytes)
-    assert sizes[1] < 0.52 * sizes[0]

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten
 
 from pml_memvir import MemVir, losses, memory
 from pml_memvir.memory import SnapshotMemory
-from pml_memvir.storage import CopiedAhead
+from pml_memvir.storage import CopiedAhead, Grid
 
 from .catalog import BY_NAME, CASES, NUM_CLASSES, norm_softmax, ragged, train
 from .reference import NaiveMemVir
@@ -175,6 +175,21 @@ def test_a_dtype_that_is_too_small_makes_holes():
     assert all(value.isfinite() for value in values)
     assert memvir.num_non_finite == 1 and memvir.virtual_classes().steps == (2, 3)
     memvir.load_state_dict(memvir.state_dict())
+
+
+@pytest.mark.parametrize("memory_dtype", [None, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_the_memory_is_copied_no_more_than_its_largest_batch_asks_for(
+    case, dtype, memory_dtype, monkeypatch
+):
+    """Whatever the dtypes of weights, embeddings and memory are."""
+    memvir = MemVir(case.loss().to(dtype), 2, 1, memory_dtype=memory_dtype)
+    batches = [(x.float(), y) for x, y in ragged(0, 4)]
+    train(memvir, batches)
+    monkeypatch.setattr(Grid, "copied_to", None)
+    train(memvir, 2 * batches)
+    assert memvir.num_virtual_steps == 2
 
 
 @pytest.mark.parametrize("how", ["load", "half"])

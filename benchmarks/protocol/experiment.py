@@ -65,7 +65,8 @@ def run(
             console.rule(name)
             trial_folder.mkdir(parents=True, exist_ok=True)
             with locked(trial_folder, "another process trains here"):
-                claim(folder, config, may_change=False)
+                if changed := changes(folder, config):  # since it was claimed
+                    raise another_config(folder, changed)
                 run_trial(config, seed, fold, trial_folder, device, console)
             free_memory()
         if folds is not None and folds > 1:
@@ -100,35 +101,43 @@ def check_place(folder: Path, output: Path) -> None:
         )
 
 
-def claim(folder: Path, config: Config, may_change: bool = True) -> None:
+def claim(folder: Path, config: Config) -> None:
     """Make the folder this config's.
 
     Seeds may be added later; all else can be changed as long as nothing was measured
     and nobody trains.
-
-    Args:
-        may_change: False: only look whether it is this config's, still.
     """
     path = folder / CONFIG_FILE
     if path.exists():
-        old = load_saved(path)
-        seeds = [*old.seeds, *(seed for seed in config.seeds if seed not in old.seeds)]
-        changed = differences(replace(old, seeds=[0]), replace(config, seeds=[0]))
-        begun = [*folder.glob("seed*/"), *folder.glob("seed*/fold*/")]
-        if changed and (
-            not may_change
-            or any(folder.glob("seed*/**/history.json"))
-            or any(map(is_locked, begun))
-        ):
-            listed = "\n  ".join(changed)
-            raise ConfigError(
-                f"{folder} holds a run with another config:\n  {listed}\n"
-                "Give another --output or experiment_name, or delete the folder"
-            )
+        changed = changes(folder, config)
+        if changed and is_in_use(folder):
+            raise another_config(folder, changed)
         if not changed:
-            config = replace(config, seeds=seeds)
-    if may_change:
-        save(config, path)
+            old = load_saved(path).seeds
+            added = [seed for seed in config.seeds if seed not in old]
+            config = replace(config, seeds=[*old, *added])
+    save(config, path)
+
+
+def changes(folder: Path, config: Config) -> list[str]:
+    """In what the folder's config is another, seeds aside."""
+    old = load_saved(folder / CONFIG_FILE)
+    return differences(replace(old, seeds=[0]), replace(config, seeds=[0]))
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether something was measured there, or a process trains there now."""
+    trials = (*folder.glob("seed*/"), *folder.glob("seed*/fold*/"))
+    measured = any(folder.glob("seed*/**/history.json"))
+    return measured or any(map(is_locked, trials))
+
+
+def another_config(folder: Path, changed: list[str]) -> ConfigError:
+    listed = "\n  ".join(changed)
+    return ConfigError(
+        f"{folder} holds a run with another config:\n  {listed}\n"
+        "Give another --output or experiment_name, or delete the folder"
+    )
 
 
 def is_done(folder: Path, config: Config) -> bool:
