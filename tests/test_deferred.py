@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from pml_memvir import deferred
+from pml_memvir import MemVir, deferred
 
 from .catalog import norm_softmax, ragged, train
 
@@ -93,6 +93,21 @@ def test_labels_of_a_gpu_are_refused_a_step_later(slow_device):
         memvir(x, y)
     memvir(x, y)
     assert memvir.step == 4
+
+
+def test_labels_are_refused_at_once_where_ranks_must_agree(monkeypatch):
+    """On a GPU, an answer that comes late comes at another time on each rank."""
+    seen = []
+    check = MemVir._check_labels
+
+    def recorded(self, labels, may_defer):
+        seen.append(may_defer)
+        return check(self, labels, may_defer)
+
+    monkeypatch.setattr(MemVir, "_check_labels", recorded)
+    for gather in (False, True):
+        steps(norm_softmax(num_steps=3, step_gap=1, gather=gather), ragged(0, 1))
+    assert seen == [True, False]
 
 
 def test_a_copy_waits_for_what_is_on_its_way(slow_device):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy
 import pytest
@@ -20,6 +21,7 @@ from pml_memvir import MemVir
 from pml_memvir import hook_container as hc
 from pml_memvir import losses
 from pml_memvir.hook_container import SafeHookContainer
+from pml_memvir.left_out import not_plain, plain
 
 from .scripts.train_and_save import Training
 
@@ -153,12 +155,12 @@ def with_milestones(trainer):
 
 
 def with_schedulers_in_one(trainer):
-    """A Counter in a list, and an array, in the scheduler's state."""
+    """A Counter in a list, which is asked for its elements after resuming."""
     optimizer = trainer.optimizers["trunk_optimizer"]
     parts = [ConstantLR(optimizer, 0.5, 2), MultiStepLR(optimizer, [1, 2, 2])]
-    scheduler = SequentialLR(optimizer, parts, milestones=[2])
-    scheduler.factors = numpy.array([1.0, 2.0])
-    trainer.lr_schedulers["trunk_scheduler_by_epoch"] = scheduler
+    trainer.lr_schedulers["trunk_scheduler_by_epoch"] = SequentialLR(
+        optimizer, parts, milestones=[3]
+    )
 
 
 def with_names_as_labels(trainer):
@@ -229,6 +231,19 @@ def test_safe_hooks_resume_to_the_last_bit(tmp_path, change, pmls_random):
             torch.load(tmp_path / x / f"{name}.pth", weights_only=True) for x in "ab"
         )
         assert equal(a, b), name
+
+
+def test_a_plain_state_becomes_what_it_was(tmp_path):
+    state = {
+        "parts": [Counter([1, 2, 2]), (numpy.arange(3), numpy.float64(0.5))],
+        "rate": numpy.float32(2),
+    }
+    hc.write_atomically(plain(state), tmp_path / "x.pth")
+    loaded = torch.load(tmp_path / "x.pth", weights_only=True)
+    assert loaded == {"parts": [{1: 1, 2: 2}, ([0, 1, 2], 0.5)], "rate": 2.0}
+    counter, (array, number) = not_plain(state, loaded)["parts"]
+    assert counter.elements and array.dtype == numpy.arange(3).dtype
+    assert array.tolist() == [0, 1, 2] and number == 0.5
 
 
 def test_only_the_latest_checkpoint_stays(tmp_path):
