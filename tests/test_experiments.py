@@ -14,6 +14,7 @@ pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 import torch  # noqa: E402
 
 from benchmarks.config import ConfigError, registry  # noqa: E402
+from benchmarks.processor import processor  # noqa: E402
 from benchmarks.protocol import experiment  # noqa: E402
 from benchmarks.protocol.environment import git_state  # noqa: E402
 from benchmarks.protocol.evaluation import evaluate  # noqa: E402
@@ -56,6 +57,7 @@ def test_what_a_run_leaves(tmp_path):
     assert not (trial / "models" / "trunk_3.pth").exists()
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert environment["machine"]["processor"] == processor()
     assert len(environment["sessions"]) == 1
     with closing(sqlite3.connect(trial / "records" / "logs.db")) as connection:
         names = connection.execute("SELECT name FROM sqlite_master").fetchall()

@@ -96,6 +96,18 @@ def test_a_run_is_a_process_whose_output_is_kept(tmp_path, monkeypatch):
     assert "MPerClassSampler" in log.read_text()
 
 
+def test_runs_keep_freed_memory_unless_told_otherwise(tmp_path, monkeypatch):
+    shows = tmp_path / "shows"
+    shows.write_text("#!/bin/sh\nenv\n")
+    shows.chmod(0o755)
+    monkeypatch.setattr(runner.sys, "executable", str(shows))
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000")
+    assert runner.Runner(tmp_path, 1, 1.0)._train(job(0))[0] == 0
+    log = (tmp_path / "main" / "glyphs" / "arm0.seed0.log").read_text().splitlines()
+    assert "MALLOC_MMAP_MAX_=0" in log and "MALLOC_TRIM_THRESHOLD_=1000" in log
+
+
 def test_a_stopped_study_leaves_no_process_behind(tmp_path):
     """SIGTERM reaches the runs, and nothing else is started."""
     script = f"""

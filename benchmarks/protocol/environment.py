@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from ..processor import processor
+
 FILE_NAME = "environment.json"
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("--", ":/", ":(top,exclude)benchmarks/results")  # as git's pathspecs
@@ -40,6 +42,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "git": git_state(),
         "machine": {
             "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
+            "processor": processor(),
             "threads": torch.get_num_threads(),
             "platform": platform.platform(),
         },

@@ -16,6 +16,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
+from ..processor import processor
 from .arms import ARMS, Setting, steps
 
 Results = dict[str, Any]
@@ -89,7 +90,7 @@ def peak_in_own_process(setting: Setting, arm: str, device: str) -> float:
 def machine() -> dict[str, str]:
     """What the figures depend on."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "torch threads": str(torch.get_num_threads()),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
@@ -104,15 +105,6 @@ def _malloc() -> str:
     """Settings of the C library that decide about page faults."""
     settings = [f"{k}={v}" for k, v in os.environ.items() if k.startswith("MALLOC_")]
     return ", ".join(sorted(settings)) or "as it comes"
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line for line in file if line.startswith("model name")]
-        return names[0].split(":")[1].strip()
-    except (OSError, IndexError):
-        return platform.processor()
 
 
 def _peak(setting: Setting, arm: str, device: str) -> float:
