@@ -1,14 +1,10 @@
 """Tables of the study, worked out by hand."""
 
-from dataclasses import replace
-
 import pytest
 
 pytest.importorskip("omegaconf", reason="runs are configs, read with it")
 
-from benchmarks.config import save  # noqa: E402
-from benchmarks.protocol.history import History  # noqa: E402
-from benchmarks.study import STAGES, Job, columns, compared, stages  # noqa: E402
+from benchmarks.study import STAGES, Job, compared, stages  # noqa: E402
 from benchmarks.study.controls import controls_tables  # noqa: E402
 from benchmarks.study.factors import factors_tables  # noqa: E402
 from benchmarks.study.follow_up import follow_up_tables  # noqa: E402
@@ -16,7 +12,7 @@ from benchmarks.study.lengths import by_length  # noqa: E402
 from benchmarks.study.picked import picked_tables  # noqa: E402
 from benchmarks.study.shares import shares_tables  # noqa: E402
 
-from .study_runs import MAP, config, finish  # noqa: E402
+from .study_runs import curve, finish, table_of  # noqa: E402
 
 
 def test_what_was_picked(tmp_path):
@@ -89,46 +85,6 @@ def test_shares_have_a_line_for_every_trial(tmp_path):
         ["... network's rate 0.001", "- (-1.00)"],
         ["... class weights' other rate, network's rate 0.001", "- (+2.00)"],
     ]
-
-
-def curve(job, results, values, share=None, num_epochs=None):
-    """A run by (held-out, test) MAP@R, an epoch each; finished but for `num_epochs`.
-
-    Recall@1 is half as much, R-Precision a quarter.
-    """
-    name = "share_of_actual_classes"
-    last, before = ({}, {}) if share is None else ({name: share}, {name: 0.0})
-
-    def metrics(value):
-        return {m: value / 2**k for k, m in enumerate(columns.METRICS)}
-
-    epochs = [
-        {
-            "epoch": n,
-            "step": 1000 * n,
-            "loss": 1.0,
-            "memvir": last if n == len(values) else before,
-            "splits": {
-                "val": metrics(held_out),
-                "test": metrics(test),
-            },
-        }
-        for n, (held_out, test) in enumerate(values, 1)
-    ]
-    num_epochs = num_epochs or len(epochs)
-    history = History(job.seed, 0, num_epochs, MAP, "val", "test")
-    history.epochs, history.finished = epochs, len(epochs) == num_epochs
-    folder = job.trial(results)
-    folder.mkdir(parents=True)
-    history.save(folder)
-    of_job = replace(config(job, results), num_epochs_train=num_epochs)
-    save(of_job, job.experiment(results) / "config.yaml")
-
-
-def table_of(text, heading):
-    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
 
 
 def test_tables_of_differences(tmp_path):

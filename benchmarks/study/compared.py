@@ -24,7 +24,7 @@ from .stages import COMPARED
 def comparison_tables(results: Path) -> str:
     """A section a data set and metric: differences by how the epoch is picked."""
     sections = {}
-    for dataset, folder in _compared(results):
+    for dataset, folder in compared(results):
         experiments = load([folder])
         report = build(experiments, tuple(HEADINGS), METRICS)
         for metric in METRICS:
@@ -37,13 +37,13 @@ def comparison_tables(results: Path) -> str:
 def length_tables(results: Path) -> str:
     """A section a data set: the first metric's, had training been shorter."""
     sections = {}
-    for dataset, folder in _compared(results):
+    for dataset, folder in compared(results):
         rows = _losses(load([folder]))
         sections[f"{dataset}, length"] = table("loss", by_length([folder]), rows)
     return markdown("Length of training", sections, ABOUT, ABOUT_LENGTH)
 
 
-def _compared(results: Path) -> Iterator[tuple[str, Path]]:
+def compared(results: Path) -> Iterator[tuple[str, Path]]:
     """Data sets whose comparison has begun, and their folders."""
     for dataset in COMPARED:
         folder = results / "main" / dataset

@@ -22,6 +22,7 @@ from .follow_up import follow_up_tables
 from .picked import picked_tables
 from .shares import shares_tables
 from .stages import FACTOR_EPOCHS
+from .summary import summary_tables
 
 MARKED = re.compile(
     r"(?P<begin><!-- table: (?P<report>\S+) / (?P<heading>.+) -->)\n"
@@ -29,7 +30,7 @@ MARKED = re.compile(
 )
 # Further tables, in a file beside each report.
 TABLES: dict[str, tuple[Callable[[Path], str], ...]] = {
-    "main": (comparison_tables, length_tables),
+    "main": (summary_tables, comparison_tables, length_tables),
     "tuning": (picked_tables, shares_tables),
     "controls": (controls_tables,),
     "factors": (factors_tables,),

@@ -1,0 +1,90 @@
+"""The study in one table: differences of MemVir, a line a data set and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..report.build import build
+from ..report.experiments import load
+from ..report.names import metric_label, split_arm, split_name
+from .columns import ABOUT, METRICS, PICKED, Cells, differences, table
+from .compared import compared
+from .controls import with_controls
+from .pages import markdown
+from .stages import WIDE, finished, with_other_rates
+
+ABOUT_SUMMARY = (
+    "MemVir minus plain, test classes, at the epoch that is best on held-out classes. "
+    "Own settings: of each arm. Equal rates: the plain loss has the learning rates of "
+    f"the arm with MemVir. {WIDE.label}: at the plain loss's rates."
+)
+
+
+def summary_tables(results: Path) -> str:
+    """A section a metric; "" if nothing is compared yet."""
+    folders = dict(compared(results))
+    sections = {}
+    for metric in METRICS if folders else ():
+        own = {of: _to_plain(results, of, metric) for of in folders}
+        equal = {of: _at_equal_rates(results, of, metric, own[of]) for of in folders}
+        wide = {"glyphs": _wide(results, metric)}
+        columns = {
+            "own settings": _joined(own),
+            "equal rates": _joined(equal),
+            WIDE.label: _joined(wide),
+        }
+        rows = [(f"{of}/{loss}", f"{of}, {loss}") for of in own for loss in own[of]]
+        heading = f"summary, {metric_label(metric)}"
+        sections[heading] = table("data set, loss", columns, rows)
+    return markdown("Summary", sections, ABOUT, ABOUT_SUMMARY)
+
+
+def _joined(by_dataset: Mapping[str, Cells]) -> Cells:
+    return {
+        f"{dataset}/{loss}": cell
+        for dataset, cells in by_dataset.items()
+        for loss, cell in cells.items()
+    }
+
+
+def _to_plain(results: Path, dataset: str, metric: str) -> Cells:
+    return _of(results, metric, [f"main/{dataset}"])
+
+
+def _at_equal_rates(results: Path, dataset: str, metric: str, own: Cells) -> Cells:
+    """Where both arms picked the same rates, the difference at their own settings."""
+    others = {split_name(name)[1] for name, *_ in with_other_rates(dataset, results)}
+    same = {loss: cell for loss, cell in own.items() if loss not in others}
+    against = with_controls(dataset, results)
+    if not against:
+        return same
+    folders = [f"controls/{dataset}", f"main/{dataset}"]
+    found = _of(results, metric, folders, against)
+    controlled = {split_arm(split_name(arm)[1])[0] for arm in against}
+    return same | {loss: found[loss] for loss in controlled}
+
+
+def _wide(results: Path, metric: str) -> Cells:
+    """Of the follow-up with a wide gap."""
+    if not any(job.baseline for job in finished("glyphs-wide-gap", results)):
+        return {}
+    return _of(results, metric, ["follow_up/glyphs", "main/glyphs"], name=WIDE.name)
+
+
+def _of(
+    results: Path,
+    metric: str,
+    folders: list[str],
+    against: Mapping[str, str] | None = None,
+    name: str = "memvir",
+) -> Cells:
+    """Differences by loss, of the arms called <loss>_<name>, over all their pairs."""
+    experiments = load([results / folder for folder in folders])
+    report = build(experiments, (PICKED,), METRICS, against)
+    cells = differences(report, PICKED, metric)
+    return {
+        split_arm(arm)[0]: cell
+        for arm, cell in cells.items()
+        if arm == f"{split_arm(arm)[0]}_{name}"
+    }
