@@ -32,6 +32,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "study"
 PAGES = ROOT / "docs" / "results"
 PAGE, TUNING = ROOT / "docs" / "results.md", ROOT / "docs" / "tuning.md"
+README = ROOT / "README.md"
 
 
 def planned():
@@ -90,7 +91,7 @@ def test_further_tables_are_of_the_committed_results(name):
     assert (path.read_text() if path.exists() else "") == tables(name, RESULTS)
 
 
-@pytest.mark.parametrize("path", [PAGE, TUNING], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [PAGE, TUNING, README], ids=lambda path: path.stem)
 def test_tables_of_a_page_are_those_of_the_reports(path):
     page = path.read_text()
     assert "<!-- table: " in page and with_tables(page, PAGES) == page
@@ -99,18 +100,22 @@ def test_tables_of_a_page_are_those_of_the_reports(path):
 def test_the_command_writes_reports_and_pages(tmp_path):
     """Of the committed results what is committed, and tables that were emptied."""
     marked = re.compile(r"(<!-- table: .*-->\n)(?:\|.*\n)+")
-    for path in (PAGE, TUNING):
-        (tmp_path / path.name).write_text(marked.sub(r"\1", path.read_text()))
-    page = tmp_path / PAGE.name
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    pages = {docs / PAGE.name: PAGE, docs / TUNING.name: TUNING}
+    pages[tmp_path / README.name] = README
+    for path, of in pages.items():
+        path.write_text(marked.sub(r"\1", of.read_text()))
+    page = docs / PAGE.name
     arguments = ["study", "--output", str(RESULTS)]
-    arguments += ["--report", str(tmp_path / "results")]
+    arguments += ["--report", str(docs / "results")]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    for path in (PAGE, TUNING):
-        assert (tmp_path / path.name).read_text() == path.read_text()
+    for path, of in pages.items():
+        assert path.read_text() == of.read_text()
     written, committed = (
         {path.relative_to(folder) for path in folder.rglob("*.md")}
-        for folder in (tmp_path / "results", PAGES)
+        for folder in (docs / "results", PAGES)
     )
     assert written == committed
     (mark,) = re.findall("<!-- table: tuning/report .*-->", page.read_text())[:1]

@@ -101,7 +101,8 @@ def folders_there(reported: Reported, results: Path) -> list[Path]:
 def write_reports(results: Path, output: Path, console: Console) -> None:
     """Each report of what there is of it into a folder of its name in `output`.
 
-    Marked tables of the pages beside that folder are brought up to date.
+    Marked tables of the pages beside that folder, and of a README.md above it, are
+    brought up to date.
     """
     for name, reported in REPORTS.items():
         there = folders_there(reported, results)
@@ -126,7 +127,9 @@ def write_reports(results: Path, output: Path, console: Console) -> None:
             write_text(path, text)
         else:
             path.unlink(missing_ok=True)
-    pages = {path: path.read_text() for path in sorted(output.parent.glob("*.md"))}
+    beside = output.parent
+    paths = [*sorted(beside.glob("*.md")), *beside.parent.glob("README.md")]
+    pages = {path: path.read_text() for path in paths}
     marked = {path: text for path, text in pages.items() if MARKED.search(text)}
     filled = {path: with_tables(text, output) for path, text in marked.items()}
     for path, text in filled.items():
