@@ -14,6 +14,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Before there is a process group, which its functions' defaults would keep alive: the
+# threads of gloo, running while Python ends, can abort the process (PyTorch #190489).
+import torch.distributed.nn
 from glyphs import BATCH_SIZE, EMBEDDING_SIZE, evaluate, load, make_network, parse
 from torch.nn.parallel import DistributedDataParallel as DDP
 from torch.utils.data import DataLoader, DistributedSampler

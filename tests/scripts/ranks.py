@@ -13,6 +13,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Before there is a process group, which its functions' defaults would keep alive: the
+# threads of gloo, running while Python ends, can abort the process (PyTorch #190489).
+import torch.distributed.nn
 from pytorch_metric_learning import miners, reducers
 from pytorch_metric_learning.utils.distributed import DistributedMinerWrapper
 from torch.nn.parallel import DistributedDataParallel as DDP
