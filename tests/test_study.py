@@ -62,6 +62,7 @@ def test_seeds_are_finished_one_after_the_other(tmp_path, picked):
         "emoji-main",
         "emoji-controls",
         "emoji-factors",
+        "emoji-factors-controls",
     ):
         seeds = [job.seed for job in STAGES[stage](tmp_path)]
         assert seeds == sorted(seeds) and tuning.SEED not in seeds
@@ -87,6 +88,20 @@ def test_controls_are_the_plain_losses_at_the_rates_of_memvir(
     monkeypatch.setattr(stages, "picked_rates", lambda *a: settings.Rates(4e-3, 1e-1))
     for stage in (f"{dataset}-controls", "glyphs-controls-memvir"):
         assert not list(STAGES[stage](tmp_path))  # the plain arm's are the same
+
+
+def test_random_weights_have_a_control_too(tmp_path, picked, monkeypatch):
+    jobs = list(STAGES["emoji-factors-controls"](tmp_path))
+    assert [job.seed for job in jobs] == list(stages.FACTOR_SEEDS)
+    plain, memvir = list(STAGES["emoji-factors"](tmp_path))[:2]
+    assert jobs[0].baseline == plain.name and jobs[0].folder == plain.folder
+    one, other, third = (config(job, tmp_path) for job in (jobs[0], plain, memvir))
+    assert one.models == other.models and one.trainer == other.trainer
+    assert one.models["trunk"]["efficientnet_lite0"]["weights"] is None
+    assert one.loss_funcs == other.loss_funcs
+    assert one.optimizers == third.optimizers != other.optimizers
+    monkeypatch.setattr(stages, "picked_rates", lambda *a: settings.Rates(4e-3, 1e-1))
+    assert not list(STAGES["emoji-factors-controls"](tmp_path))
 
 
 def test_controls_are_memvir_at_the_rates_of_the_plain_losses(tmp_path, picked):

@@ -138,25 +138,34 @@ def test_tables_of_differences(tmp_path):
     assert row == ["cosface", "2", *map(cell, (-9, -19, 15, 15))]
 
 
-@pytest.mark.parametrize("dataset", ["glyphs", "emoji"])
-def test_table_of_controls(tmp_path, monkeypatch, dataset):
+@pytest.mark.parametrize(
+    "heading, stage, folder, change",
+    [
+        ("glyphs", "glyphs-controls", "main", ""),
+        ("emoji", "emoji-controls", "main", ""),
+        ("emoji, random weights", "emoji-factors-controls", "factors", "+random"),
+    ],
+)
+def test_table_of_controls(tmp_path, monkeypatch, heading, stage, folder, change):
     """MemVir is held against them, and they against the plain loss; by hand.
 
     A seed without a control is in no number.
     """
-    name = f"{dataset}/softmax"
-    jobs = [Job("controls", f"{name}+lr_1_1", name, (), s, name) for s in (0, 1, 2)]
-    monkeypatch.setitem(STAGES, f"{dataset}-controls", lambda results: iter(jobs))
+    preset = f"{heading.partition(',')[0]}/softmax"
+    name, arm = f"{preset}{change}", f"{preset}_memvir{change}"
+    beside, control = folder.replace("main", "controls"), f"{preset}+at_others"
+    jobs = [Job(beside, control, preset, (), seed, name) for seed in (0, 1, 2)]
+    monkeypatch.setitem(STAGES, stage, lambda results: iter(jobs))
     assert controls_tables(tmp_path) == ""
     for seed in (0, 1, 2):
-        plain = Job("main", name, name, (), seed)
-        memvir = Job("main", f"{name}_memvir", f"{name}_memvir", (), seed, name)
+        plain = Job(folder, name, preset, (), seed)
+        memvir = Job(folder, arm, f"{preset}_memvir", (), seed, name)
         own = 0.5 if seed == 2 else 0.2
         curve(plain, tmp_path, [(0.3, own), (0.2, 0.90)])  # the first is picked
         curve(memvir, tmp_path, [(0.2, 0.90), (0.3, 0.30 + 0.02 * seed)])
     for seed in (0, 1):
         curve(jobs[seed], tmp_path, [(0.3, 0.25 - 0.02 * seed), (0.1, 0.90)])
-    head, _, row = table_of(controls_tables(tmp_path), f"{dataset}, MAP@R")
+    head, _, row = table_of(controls_tables(tmp_path), f"{heading}, MAP@R")
     assert dict(zip(head, row)) == {
         "loss": "softmax",
         "pairs": "2",

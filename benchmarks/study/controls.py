@@ -21,11 +21,12 @@ from .columns import (
     table,
 )
 from .pages import markdown
-from .stages import finished
+from .stages import RANDOM, finished
 
 # Stages, by data set.
 PLAIN = {"glyphs": "glyphs-controls", "emoji": "emoji-controls"}
 MEMVIR = {"glyphs": "glyphs-controls-memvir"}
+NOT_PRETRAINED = "emoji-factors-controls"
 
 ABOUT_CONTROLS = (
     "Test classes, at the epoch that is best on held-out classes: the plain loss at "
@@ -49,6 +50,7 @@ def controls_tables(results: Path) -> str:
     sections: dict[str, str] = {}
     for dataset in PLAIN:
         sections |= _sections(dataset, results)
+    sections |= _not_pretrained(results)
     if not sections:
         return ""
     return markdown("At equal learning rates", sections, ABOUT, ABOUT_CONTROLS)
@@ -78,6 +80,23 @@ def _sections(dataset: str, results: Path) -> dict[str, str]:
     return sections
 
 
+def _not_pretrained(results: Path) -> dict[str, str]:
+    """Of the factor's pair from random weights, by heading."""
+    jobs = finished(NOT_PRETRAINED, results)
+    against = {f"{job.preset}_memvir{RANDOM}": job.name for job in jobs}
+    if not against:
+        return {}
+    experiments = load([results / "factors" / "emoji"])
+    report = build(experiments, tuple(HEADINGS), METRICS, against)
+    controls = {_arm(arm): _arm(control) for arm, control in against.items()}
+    return {
+        f"emoji, random weights, {metric_label(metric)}": _table(
+            report, metric, controls
+        )
+        for metric in METRICS
+    }
+
+
 def _arm(experiment: str) -> str:
     return split_name(experiment)[1]
 
@@ -94,4 +113,4 @@ def _table(report: Report, metric: str, controls: Mapping[str, str]) -> str:
         "MemVir, equal rates": delta,
         "rates, no MemVir": {arm: delta[own] for arm, own in controls.items()},
     }
-    return table("loss", columns, [(a, a.removesuffix("_memvir")) for a in controls])
+    return table("loss", columns, [(a, a.partition("_memvir")[0]) for a in controls])

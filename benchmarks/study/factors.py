@@ -22,7 +22,7 @@ from .columns import (
 )
 from .pages import markdown
 from .settings import REFERENCE, Memory
-from .stages import COMPARED, FACTOR_EPOCHS, finished
+from .stages import COMPARED, FACTOR_EPOCHS, RANDOM, finished
 
 # Of the comparison's plain runs so much is as long as a factor's run.
 LENGTHS = {"glyphs": FACTOR_EPOCHS, "emoji": None}
@@ -33,7 +33,7 @@ CHANGES = {
     "+eps_0.01": "Adam's eps 0.01",
     "+100_classes": "100 training classes",
     "+300_classes": "300 training classes",
-    "+random": "random weights",
+    RANDOM: "random weights",
 }
 ABOUT_REFERENCE = (
     f"to {REFERENCE.label}: this setting of N and M minus that one, both with MemVir, "

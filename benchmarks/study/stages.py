@@ -20,6 +20,11 @@ SEEDS = (0, 1, 2, 3, 4)
 FACTOR_SEEDS = (0, 1, 2)
 FACTOR_EPOCHS = 10
 NEW_SEEDS = (5, 6, 7, 8, 9)
+NOT_PRETRAINED = "emoji/norm_softmax"
+RANDOM, RANDOM_WEIGHTS = "+random", (
+    "models.trunk.efficientnet_lite0.weights=null",
+    "trainer.MetricLossOnly.freeze_trunk_batchnorm=false",
+)
 WIDE = Memory(5, 500)
 COMPARED = {"glyphs": LOSSES, "emoji": ("norm_softmax", "proxy_nca")}
 
@@ -155,15 +160,23 @@ def few_classes(results: Path) -> Iterator[Job]:
 
 def emoji_factors(results: Path) -> Iterator[Job]:
     """Norm-softmax from random weights; all else as picked."""
-    random = (
-        "models.trunk.efficientnet_lite0.weights=null",
-        "trainer.MetricLossOnly.freeze_trunk_batchnorm=false",
-    )
-    name = "emoji/norm_softmax"
     rates = picked_rates("emoji", "norm_softmax", results)
     memvir = picked_memvir("emoji", "norm_softmax", results)
     for seed in FACTOR_SEEDS:
-        yield from pair("factors", name, rates, memvir, seed, "+random", random)
+        yield from pair(
+            "factors", NOT_PRETRAINED, rates, memvir, seed, RANDOM, RANDOM_WEIGHTS
+        )
+
+
+def emoji_factors_controls(results: Path) -> Iterator[Job]:
+    """Its plain loss at the rates of the arm with MemVir, if these are others."""
+    rates, _ = picked_memvir("emoji", "norm_softmax", results)
+    if rates == picked_rates("emoji", "norm_softmax", results):
+        return
+    plain, settings = f"{NOT_PRETRAINED}{RANDOM}", (*rates.overrides, *RANDOM_WEIGHTS)
+    control = f"{plain}_{rates.name}"
+    for seed in FACTOR_SEEDS:
+        yield Job("factors", control, NOT_PRETRAINED, settings, seed, plain)
 
 
 STAGES: dict[str, Callable[[Path], Iterator[Job]]] = {
@@ -182,6 +195,7 @@ STAGES: dict[str, Callable[[Path], Iterator[Job]]] = {
     "emoji-controls": lambda results: controls("emoji", results),
     "glyphs-few-classes": few_classes,
     "emoji-factors": emoji_factors,
+    "emoji-factors-controls": emoji_factors_controls,
 }
 
 
