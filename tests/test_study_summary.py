@@ -11,9 +11,9 @@ from .study_runs import curve, table_of  # noqa: E402
 
 
 def test_summary_has_a_line_a_data_set_and_loss(tmp_path, monkeypatch):
-    """At their own settings, at equal rates as far as is known, with a wide gap."""
+    """At their own settings, at equal rates as far as is known, the follow-ups."""
     assert summary_tables(tmp_path) == ""
-    wide, controls = [], []
+    wide, few, controls = [], [], []
     for name, plain, own in (
         ("glyphs/softmax", 0.2, 0.25),
         ("glyphs/arcface", 0.3, 0.31),
@@ -33,10 +33,18 @@ def test_summary_has_a_line_a_data_set_and_loss(tmp_path, monkeypatch):
             arm = f"{name}_memvir_5_500"
             wide.append(Job("follow_up", arm, f"{name}_memvir", (), 0, name))
             curve(wide[-1], tmp_path, [(0.3, far), (0.2, 0.9)])
+    for name, baseline, value in (
+        ("glyphs/cosface+100_classes", None, 0.1),
+        ("glyphs/cosface_memvir+100_classes", "glyphs/cosface+100_classes", 0.19),
+    ):
+        preset = name.partition("+")[0]
+        few.append(Job("follow_up", name, preset, (), 7, baseline))
+        curve(few[-1], tmp_path, [(0.3, value), (0.2, 0.9)])
     of = {"glyphs": controls[:1], "emoji": controls[1:]}
     for dataset, jobs in of.items():
         monkeypatch.setitem(STAGES, f"{dataset}-controls", lambda r, j=jobs: iter(j))
     monkeypatch.setitem(STAGES, "glyphs-wide-gap", lambda results: iter(wide))
+    monkeypatch.setitem(STAGES, "glyphs-few-classes", lambda results: iter(few))
     # ArcFace has equal rates, and CosFace's control is not run.
     others = {"glyphs": ["softmax", "cosface"], "emoji": ["proxy_nca"]}
     monkeypatch.setattr(
@@ -46,11 +54,13 @@ def test_summary_has_a_line_a_data_set_and_loss(tmp_path, monkeypatch):
     )
     text = summary_tables(tmp_path)
     head, _, *rows = table_of(text, "summary, MAP@R")
-    assert head == ["data set, loss", "own settings", "equal rates", "N = 5, M = 500"]
+    assert head[:3] == ["data set, loss", "own settings", "equal rates"]
+    assert head[3:] == ["N = 5, M = 500", "100 training classes"]
     assert rows == [
-        ["glyphs, softmax", "+5.00", "+3.00", "+7.00"],
-        ["glyphs, cosface", "+2.00", "-", "-"],
-        ["glyphs, arcface", "+1.00", "+1.00", "-"],
-        ["emoji, proxy_nca", "-5.00", "+3.00", "-"],
+        ["glyphs, softmax", "+5.00", "+3.00", "+7.00", "-"],
+        ["glyphs, cosface", "+2.00", "-", "-", "+9.00"],
+        ["glyphs, arcface", "+1.00", "+1.00", "-", "-"],
+        ["emoji, proxy_nca", "-5.00", "+3.00", "-", "-"],
     ]
-    assert table_of(text, "summary, Recall@1")[2][1:] == ["+2.50", "+1.50", "+3.50"]
+    recall = ["+2.50", "+1.50", "+3.50", "-"]
+    assert table_of(text, "summary, Recall@1")[2][1:] == recall

@@ -11,13 +11,16 @@ from ..report.names import metric_label, split_arm, split_name
 from .columns import ABOUT, METRICS, PICKED, Cells, differences, table
 from .compared import compared
 from .controls import with_controls
+from .follow_up import FOLLOW_UPS
 from .pages import markdown
-from .stages import WIDE, finished, with_other_rates
+from .settings import REFERENCE
+from .stages import finished, with_other_rates
 
 ABOUT_SUMMARY = (
     "MemVir minus plain, test classes, at the epoch that is best on held-out classes. "
     "Own settings: of each arm. Equal rates: the plain loss has the learning rates of "
-    f"the arm with MemVir. {WIDE.label}: at the plain loss's rates."
+    "the arm with MemVir. The follow-ups: at the plain loss's rates; with few classes "
+    f"{REFERENCE.label}, and half as many steps."
 )
 
 
@@ -28,12 +31,9 @@ def summary_tables(results: Path) -> str:
     for metric in METRICS if folders else ():
         own = {of: _to_plain(results, of, metric) for of in folders}
         equal = {of: _at_equal_rates(results, of, metric, own[of]) for of in folders}
-        wide = {"glyphs": _wide(results, metric)}
-        columns = {
-            "own settings": _joined(own),
-            "equal rates": _joined(equal),
-            WIDE.label: _joined(wide),
-        }
+        columns = {"own settings": _joined(own), "equal rates": _joined(equal)}
+        for stage, what in FOLLOW_UPS.items():
+            columns[what] = _joined({"glyphs": _follow_up(results, stage, metric)})
         rows = [(f"{of}/{loss}", f"{of}, {loss}") for of in own for loss in own[of]]
         heading = f"summary, {metric_label(metric)}"
         sections[heading] = table("data set, loss", columns, rows)
@@ -49,7 +49,7 @@ def _joined(by_dataset: Mapping[str, Cells]) -> Cells:
 
 
 def _to_plain(results: Path, dataset: str, metric: str) -> Cells:
-    return _of(results, metric, [f"main/{dataset}"])
+    return _with_memvir(_by_arm(results, metric, [f"main/{dataset}"]))
 
 
 def _at_equal_rates(results: Path, dataset: str, metric: str, own: Cells) -> Cells:
@@ -60,31 +60,32 @@ def _at_equal_rates(results: Path, dataset: str, metric: str, own: Cells) -> Cel
     if not against:
         return same
     folders = [f"controls/{dataset}", f"main/{dataset}"]
-    found = _of(results, metric, folders, against)
+    found = _with_memvir(_by_arm(results, metric, folders, against))
     controlled = {split_arm(split_name(arm)[1])[0] for arm in against}
     return same | {loss: found[loss] for loss in controlled}
 
 
-def _wide(results: Path, metric: str) -> Cells:
-    """Of the follow-up with a wide gap."""
-    if not any(job.baseline for job in finished("glyphs-wide-gap", results)):
+def _follow_up(results: Path, stage: str, metric: str) -> Cells:
+    jobs = [job for job in finished(stage, results) if job.baseline]
+    if not jobs:
         return {}
-    return _of(results, metric, ["follow_up/glyphs", "main/glyphs"], name=WIDE.name)
+    found = _by_arm(results, metric, ["follow_up/glyphs", "main/glyphs"])
+    arms = {split_name(job.name)[1] for job in jobs}
+    return {arm.partition("_memvir")[0]: found[arm] for arm in arms}
 
 
-def _of(
+def _by_arm(
     results: Path,
     metric: str,
     folders: list[str],
     against: Mapping[str, str] | None = None,
-    name: str = "memvir",
 ) -> Cells:
-    """Differences by loss, of the arms called <loss>_<name>, over all their pairs."""
+    """Differences over all pairs of each arm."""
     experiments = load([results / folder for folder in folders])
-    report = build(experiments, (PICKED,), METRICS, against)
-    cells = differences(report, PICKED, metric)
-    return {
-        split_arm(arm)[0]: cell
-        for arm, cell in cells.items()
-        if arm == f"{split_arm(arm)[0]}_{name}"
-    }
+    return differences(build(experiments, (PICKED,), METRICS, against), PICKED, metric)
+
+
+def _with_memvir(found: Cells) -> Cells:
+    """Those of the arms of the comparison, by loss."""
+    losses = {arm: split_arm(arm)[0] for arm in found}
+    return {loss: found[arm] for arm, loss in losses.items() if arm == f"{loss}_memvir"}
