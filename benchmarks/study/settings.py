@@ -29,10 +29,12 @@ class Rates:
 
 @dataclass(frozen=True)
 class Memory:
-    """N and M of MemVir; its warm-up is the first epoch."""
+    """N and M of MemVir, and how much of it is kept; its warm-up is the first epoch."""
 
     num_steps: int
     step_gap: int
+    snapshot_every: int = 1
+    class_weights_every: int | None = None
 
     @property
     def label(self) -> str:
@@ -40,15 +42,24 @@ class Memory:
 
     @property
     def name(self) -> str:
-        return f"memvir_{self.num_steps}_{self.step_gap}"
+        name = f"memvir_{self.num_steps}_{self.step_gap}"
+        if self.snapshot_every > 1:
+            name += f"_every_{self.snapshot_every}"
+        if self.class_weights_every is not None:
+            name += f"_weights_{self.class_weights_every}"
+        return name
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        memvir = "loss_funcs.metric_loss.MemVir"
-        return (
-            f"{memvir}.num_steps={self.num_steps}",
-            f"{memvir}.step_gap={self.step_gap}",
-            f"{memvir}.warmup_epochs=1",
+        settings = {"num_steps": self.num_steps, "step_gap": self.step_gap}
+        settings["warmup_epochs"] = 1
+        if self.snapshot_every > 1:
+            settings["snapshot_every"] = self.snapshot_every
+        if self.class_weights_every is not None:
+            settings["class_weights_every"] = self.class_weights_every
+        return tuple(
+            f"loss_funcs.metric_loss.MemVir.{name}={value}"
+            for name, value in settings.items()
         )
 
 

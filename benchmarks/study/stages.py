@@ -26,6 +26,16 @@ RANDOM, RANDOM_WEIGHTS = "+random", (
     "trainer.MetricLossOnly.freeze_trunk_batchnorm=false",
 )
 WIDE = Memory(5, 500)
+GAP = 499  # dense, and what a wide gap's cheaper memories are compared at
+CHEAPER = (
+    Memory(5, GAP),
+    *(Memory(5, GAP, every) for every in (10, 50, GAP + 1)),
+    *(Memory(5, gap, gap + 1) for gap in (999, 1999)),
+    *(Memory(num_steps, GAP, GAP + 1) for num_steps in (1, 10)),
+)
+CLASS_WEIGHTS_ONCE = tuple(Memory(5, GAP, every, GAP + 1) for every in (1, 10, 50))
+CHEAPER_LOSSES = ("proxy_anchor", "softmax")
+CHEAPER_SEEDS = (10, 11, 12, 13, 14)
 COMPARED = {"glyphs": LOSSES, "emoji": ("norm_softmax", "proxy_nca")}
 
 
@@ -143,6 +153,26 @@ def wide_gap(results: Path) -> Iterator[Job]:
             yield Job("follow_up", arm, f"{name}_memvir", settings, seed, name)
 
 
+def cheaper_memories(
+    results: Path, memories: tuple[Memory, ...] = CHEAPER
+) -> Iterator[Job]:
+    """A wide gap with less and less of the memory, at the rates of the plain loss."""
+    length = f"num_epochs_train={FACTOR_EPOCHS}"
+    for seed in CHEAPER_SEEDS:
+        for loss in CHEAPER_LOSSES:
+            name = f"glyphs/{loss}"
+            settings = (*picked_rates("glyphs", loss, results).overrides, length)
+            yield Job("wide_gaps", name, name, settings, seed)
+            for memory in memories:
+                arm, preset = f"{name}_{memory.name}", f"{name}_memvir"
+                overrides = (*settings, *memory.overrides)
+                yield Job("wide_gaps", arm, preset, overrides, seed, name)
+
+
+def class_weights_once(results: Path) -> Iterator[Job]:
+    yield from cheaper_memories(results, CLASS_WEIGHTS_ONCE)
+
+
 def few_classes(results: Path) -> Iterator[Job]:
     """All losses of 100 training classes, both arms at the rates of the plain loss."""
     others = (
@@ -196,6 +226,8 @@ STAGES: dict[str, Callable[[Path], Iterator[Job]]] = {
     "glyphs-few-classes": few_classes,
     "emoji-factors": emoji_factors,
     "emoji-factors-controls": emoji_factors_controls,
+    "glyphs-cheaper-memories": cheaper_memories,
+    "glyphs-class-weights-once": class_weights_once,
 }
 
 
