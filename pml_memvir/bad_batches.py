@@ -53,8 +53,9 @@ class BadBatches:
         if self.memory.dtype is not None:
             vectors = tuple(vector.to(self.memory.dtype) for vector in vectors)
         kept = () if notes is None else (notes.own, notes.against, notes.of_others)
-        finite = is_finite(*vectors, *kept)
-        self._answers.put(call, in_range.to(finite.device), finite)
+        of_weights = is_finite(vectors[1])
+        finite = of_weights & is_finite(vectors[0], *kept)
+        self._answers.put(call, in_range.to(finite.device), finite, of_weights)
 
     def settle(self, needed_up_to: int, num_classes: int) -> None:
         """Turn bad snapshots into holes, waiting for those of calls <= `needed_up_to`.
@@ -63,11 +64,14 @@ class BadBatches:
             ValueError: labels that were on a GPU were not 0 to C-1.
         """
         schedule = self.memory.schedule
-        for call, (in_range, finite) in self._answers.take(needed_up_to):
+        for call, answers in self._answers.take(needed_up_to):
+            in_range, finite, class_weights_are = answers
             if in_range and finite:
                 continue
             if schedule.stores(call):
                 self.memory.forget(schedule.slot(call))
+                if not class_weights_are:
+                    self.memory.forget_class_weights(schedule.slot(call))
             step = schedule.step(call)
             if not in_range:
                 raise ValueError(

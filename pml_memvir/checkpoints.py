@@ -157,8 +157,7 @@ class Checkpoints(torch.nn.Module):
         try:
             checks.check_state(state, VERSION, self._settings(), _KEYS)
             numbers = {
-                name: checks.integer(name, state[name], least=0)
-                for name in self._numbers()
+                name: checks.counter(name, state[name]) for name in self._numbers()
             }
             stored_by = state["stored_by"]
             if stored_by is not None:

@@ -23,6 +23,14 @@ def integer(name: str, value: Any, least: int) -> int:
     return number
 
 
+def counter(name: str, value: Any) -> int:
+    """`value` as an integer that can go on counting in 64 bits."""
+    number = integer(name, value, least=0)
+    if number > 2**62:
+        raise ValueError(f"{name} must be <= 2**62, got {number}")
+    return number
+
+
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """`value`; ValueError unless it is one of the choices."""
     if not isinstance(value, str) or value not in choices:
@@ -31,19 +39,32 @@ def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 
 def schedule(
-    num_steps: Any, step_gap: Any, accumulation_steps: Any, snapshot_every: Any
+    num_steps: Any,
+    step_gap: Any,
+    accumulation_steps: Any,
+    snapshot_every: Any,
+    class_weights_every: Any = None,
 ) -> Schedule:
     """Their schedule; ValueError if one is out of range or they do not go together."""
+    if class_weights_every is not None:
+        class_weights_every = integer("class_weights_every", class_weights_every, 1)
     made = Schedule(
         integer("num_steps", num_steps, least=1),
         integer("step_gap", step_gap, least=0),
         integer("accumulation_steps", accumulation_steps, least=1),
         integer("snapshot_every", snapshot_every, least=1),
+        class_weights_every,
     )
     if (made.step_gap + 1) % made.snapshot_every:
         raise ValueError(
             f"snapshot_every must divide step_gap + 1 = {made.step_gap + 1}, "
             f"got {made.snapshot_every}"
+        )
+    every = made.class_weights_every
+    if every and ((made.step_gap + 1) % every or every % made.snapshot_every):
+        raise ValueError(
+            f"class_weights_every must divide step_gap + 1 = {made.step_gap + 1} and "
+            f"be a multiple of snapshot_every = {made.snapshot_every}, got {every}"
         )
     return made
 
@@ -157,7 +178,7 @@ def check_state(
     differences = [
         f"expected {name}={value}, got {theirs.get(name)}"
         for name, value in settings.items()
-        if type(theirs.get(name)) is not type(value) or theirs[name] != value
+        if type(theirs.get(name)) is not type(value) or theirs.get(name) != value
     ]
     if differences:
         raise ValueError(

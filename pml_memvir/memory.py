@@ -43,6 +43,9 @@ class SnapshotMemory:
         self.device = device
         self.grid: Grid | None = None
         self.batch_sizes: torch.Tensor  # (rows, columns); 0: an empty cell
+        # (weights_rows, columns), where class weights are shared: the stretch whose
+        # they are; -1: none.
+        self.stretches: torch.Tensor
         self.keys: list[Key]  # a row each
         self._ahead: CopiedAhead | None = None
         self.reset()
@@ -51,7 +54,12 @@ class SnapshotMemory:
         """Empty every cell and free the storage."""
         shape = (self.schedule.num_rows, self.schedule.num_columns)
         empty = torch.zeros(shape, dtype=torch.long, device="cpu")
-        self.replace(None, empty, [()] * shape[0])
+        self.replace(None, empty, self.no_stretches(), [()] * shape[0])
+
+    def no_stretches(self) -> torch.Tensor:
+        schedule = self.schedule
+        shape = (schedule.num_weights_rows, schedule.num_columns)
+        return torch.full(shape, -1, dtype=torch.long, device="cpu")
 
     @property
     def nbytes(self) -> int:
@@ -80,9 +88,15 @@ class SnapshotMemory:
             views["against"] = none.new_zeros(columns, 0, columns)
         else:
             views = {name: tensor[row] for name, tensor in self._notes().items()}
-            views |= self._vectors_of(row)
-        sizes = tuple(self._sizes(slot))
-        return Row(**views, batch_sizes=sizes, column=column, key=self.keys[row])
+            views |= self._vectors_of(slot)
+        weights = views["class_weights"][column] if self._has_weights(slot) else None
+        return Row(
+            **views,
+            batch_sizes=tuple(self._sizes(slot)),
+            column=column,
+            own_class_weights=weights,
+            key=self.keys[row],
+        )
 
     def whole_row(self, slot: int) -> Row:
         """The row of a slot with all it holds, what the slot itself must not meet, too.
@@ -123,7 +137,8 @@ class SnapshotMemory:
         """Store a copy of a slot's snapshot in the place of the oldest of its row.
 
         Args:
-            class_weights: (C K, D), detached; the memory follows its device.
+            class_weights: (C K, D), detached; the memory follows its device. They are
+                left out where the snapshot belongs to those of an earlier one.
             embeddings: (B, D), detached.
             labels: (B,).
             notes: what the algorithm wants to be kept beside the snapshot.
@@ -134,8 +149,12 @@ class SnapshotMemory:
         row, column = self.schedule.cell(slot)
         grid = self._make_room(class_weights, len(labels), notes)
         self.batch_sizes[row, column] = 0  # until all of it is there
-        self._write(grid.class_weights[row, column], class_weights)
-        self._write(grid.embeddings[row, column], embeddings)
+        if not self._has_weights(slot):
+            weights_cell = self.schedule.weights_row(slot), column
+            self._write("class_weights", weights_cell, class_weights)
+            if self.schedule.shares_class_weights:
+                self.stretches[weights_cell] = self.schedule.stretch(slot)
+        self._write("embeddings", (row, column), embeddings)
         _fill(grid.labels[row, column], labels)
         if notes is not None:
             _fill(grid.own[row, column], notes.own)
@@ -149,10 +168,21 @@ class SnapshotMemory:
         """Leave a hole at a slot: it counts, and is never met again."""
         self.batch_sizes[self.schedule.cell(slot)] = 0
 
+    def forget_class_weights(self, slot: int) -> None:
+        """Leave a hole where a slot's class weights are, and all that belongs to it."""
+        if not self._has_weights(slot):
+            return
+        schedule, (_, column) = self.schedule, self.schedule.cell(slot)
+        weights_row = schedule.weights_row(slot)
+        self.stretches[weights_row, column] = -1
+        for row in range(schedule.num_rows):
+            if schedule.weights_row(row) == weights_row:
+                self.batch_sizes[row, column] = 0
+
     def fetch_ahead(self, slot: int) -> None:
         """Begin to copy what this slot will meet, if it lies on another device."""
         if self._ahead is not None and self.columns_met(slot):
-            self._ahead.fetch(self.schedule.cell(slot)[0], self._vectors())
+            self._ahead.fetch(self._rows_of(slot), self._vectors())
 
     def holds(self, class_weights: torch.Tensor) -> bool:
         """Whether snapshots with class weights of this shape fit in."""
@@ -166,12 +196,17 @@ class SnapshotMemory:
         return {} if self.grid is None else self.grid.tensors()
 
     def replace(
-        self, grid: Grid | None, batch_sizes: torch.Tensor, keys: list[Key]
+        self,
+        grid: Grid | None,
+        batch_sizes: torch.Tensor,
+        stretches: torch.Tensor,
+        keys: list[Key],
     ) -> None:
         """Take over other contents, which fit."""
         if self._ahead is not None:
             self._ahead.finish()
-        self.grid, self.batch_sizes, self.keys = grid, batch_sizes, keys
+        self.grid, self.batch_sizes = grid, batch_sizes
+        self.stretches, self.keys = stretches, keys
         self._ahead = None
 
     def _sizes(self, slot: int) -> list[int]:
@@ -189,16 +224,30 @@ class SnapshotMemory:
         assert self.grid is not None
         return {name: getattr(self.grid, name) for name in ("labels", "own", "against")}
 
-    def _vectors_of(self, row: int) -> dict[str, torch.Tensor]:
-        if self._ahead is not None:
-            return self._ahead.take(row, self._vectors())
-        return {name: tensor[row] for name, tensor in self._vectors().items()}
+    def _rows_of(self, slot: int) -> dict[str, int]:
+        """By the name of vectors, the row of their grid."""
+        rows = self.schedule.weights_row(slot), self.schedule.cell(slot)[0]
+        return dict(zip(_VECTORS, rows))
 
-    def _write(self, cell: torch.Tensor, values: torch.Tensor) -> None:
+    def _vectors_of(self, slot: int) -> dict[str, torch.Tensor]:
+        rows, vectors = self._rows_of(slot), self._vectors()
         if self._ahead is not None:
-            self._ahead.write(cell, values)
+            return self._ahead.take(rows, vectors)
+        return {name: tensor[rows[name]] for name, tensor in vectors.items()}
+
+    def _has_weights(self, slot: int) -> bool:
+        """Whether an earlier snapshot has brought the class weights of this slot's."""
+        cell = self.schedule.weights_row(slot), self.schedule.cell(slot)[1]
+        return self.schedule.shares_class_weights and int(
+            self.stretches[cell]
+        ) == self.schedule.stretch(slot)
+
+    def _write(self, name: str, cell: tuple[int, int], values: torch.Tensor) -> None:
+        target = self._vectors()[name][cell]
+        if self._ahead is not None:
+            self._ahead.write(name, target, values)
         else:
-            _fill(cell, values)
+            _fill(target, values)
 
     def _make_room(
         self, class_weights: torch.Tensor, batch_size: int, notes: Notes | None
@@ -207,6 +256,7 @@ class SnapshotMemory:
         has = self.grid.size if self.grid is not None else None
         units = 0 if notes is None else len(notes.own)
         size = Size(
+            self.schedule.num_weights_rows,
             self.schedule.num_rows,
             self.schedule.num_columns,
             class_weights.shape[0],
@@ -244,7 +294,7 @@ class SnapshotMemory:
         for row, column in self.batch_sizes.nonzero().tolist():
             filled = self.batch_sizes[row].nonzero().flatten().to(grid.against.device)
             numbers = (
-                grid.class_weights[row, column],
+                grid.class_weights[self.schedule.weights_row(row), column],
                 grid.embeddings[row, column],
                 grid.own[row, column],
                 grid.against[row, column].index_select(1, filled),
@@ -264,6 +314,7 @@ class SnapshotMemory:
         self._restore(state)
         # What is sent to a spawned process comes in memory shared with all others.
         self.batch_sizes = _own(self.batch_sizes)
+        self.stretches = _own(self.stretches)
         if self.grid is not None:
             for name, tensor in self.grid.tensors().items():
                 setattr(self.grid, name, _own(tensor))

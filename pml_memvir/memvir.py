@@ -62,6 +62,11 @@ class MemVir(
         snapshot_every: k; only every k-th step leaves a snapshot, and step t meets what
             step k floor(t / k) meets. Divides step_gap + 1. An approximation, whose
             memory is about k times smaller.
+        class_weights_every: j; of j steps only the first one's class weights are kept,
+            and the embeddings of all of them belong to those. Divides step_gap + 1,
+            and snapshot_every divides it. The memory has (M+1)/j (N+1) copies of the
+            class weights, the least at j = step_gap + 1. By default each snapshot has
+            its own.
         accumulation_steps: forward calls (micro-batches) that make one step. The j-th
             of a step meets the j-th of earlier steps only; each takes as much memory as
             a step does. The mean of their losses is that of one batch, if they have one
@@ -109,6 +114,7 @@ class MemVir(
         memory_dtype: torch.dtype | None = None,
         memory_device: str = "same",
         snapshot_every: int = 1,
+        class_weights_every: int | None = None,
         accumulation_steps: int = 1,
         gather: bool = False,
         on_non_finite: str = "skip",
@@ -122,7 +128,13 @@ class MemVir(
         self.warmup_steps = warmup_steps
         self.save_memory = bool(save_memory)
         self._memory = SnapshotMemory(
-            checks.schedule(num_steps, step_gap, accumulation_steps, snapshot_every),
+            checks.schedule(
+                num_steps,
+                step_gap,
+                accumulation_steps,
+                snapshot_every,
+                class_weights_every,
+            ),
             checks.memory_dtype(memory_dtype),
             checks.one_of("memory_device", memory_device, ("same", "cpu")),
         )
@@ -301,6 +313,7 @@ class MemVir(
             "step_gap": self.step_gap,
             "accumulation_steps": self.accumulation_steps,
             "snapshot_every": self.snapshot_every,
+            "class_weights_every": self.class_weights_every,
             "num_classes": self._layout.num_classes(self.loss),
             "centers_per_class": self._layout.num_centers(self.loss),
             "embedding_size": self._layout.embedding_size(self.loss),
@@ -378,16 +391,14 @@ class MemVir(
     ) -> None:
         """Leave this step's snapshot, if it is one that leaves any."""
         class_weights, embeddings = outcome.class_weights, outcome.embeddings
+        notes = None
         if self.step < self.warmup_steps:
             self._leave_hole()
         elif self._schedule.stores(self._calls):
             slot = self._schedule.slot(self._calls)
-            self._memory.remember(
-                slot, class_weights, embeddings, labels, outcome.notes
-            )
-        self._bad_batches.ask(
-            self._calls, embeddings, class_weights, outcome.notes, in_range
-        )
+            notes = outcome.notes() if outcome.notes else None
+            self._memory.remember(slot, class_weights, embeddings, labels, notes)
+        self._bad_batches.ask(self._calls, embeddings, class_weights, notes, in_range)
 
     def _leave_hole(self) -> None:
         if self._schedule.stores(self._calls):

@@ -17,17 +17,25 @@ class Schedule:
 
         row(slot) = slot mod span,  span = (M+1) / snapshot_every * accumulation_steps
 
+    Class weights may be kept more sparsely, once in `class_weights_every` steps: then
+    all snapshots of such a stretch have those of its first one, and rows of their own:
+
+        weights_row(slot) = step / class_weights_every mod (M+1) / class_weights_every
+
     Args:
         num_steps: N, the most snapshots that a step meets.
         step_gap: M, steps left out between two that meet.
         accumulation_steps: calls a step.
         snapshot_every: steps a block; divides M + 1.
+        class_weights_every: steps that share class weights, a multiple of
+            `snapshot_every` that divides M + 1; None: each snapshot has its own.
     """
 
     num_steps: int
     step_gap: int
     accumulation_steps: int = 1
     snapshot_every: int = 1
+    class_weights_every: int | None = None
 
     @property
     def num_rows(self) -> int:
@@ -36,9 +44,30 @@ class Schedule:
 
     @property
     def num_columns(self) -> int:
-        """N and, where a block goes on after its snapshot is taken, one more for that:
-        the others of the block must not meet it yet."""
-        return self.num_steps + (self.snapshot_every > 1)
+        """N and, where a block or a stretch of class weights goes on after its snapshot
+        is taken, one more for that: the others in it must not meet it yet."""
+        return self.num_steps + (self.snapshot_every > 1 or self.shares_class_weights)
+
+    @property
+    def shares_class_weights(self) -> bool:
+        return self.class_weights_every is not None
+
+    @property
+    def num_weights_rows(self) -> int:
+        """Rows of the class weights' grid, which has as many columns."""
+        if self.class_weights_every is None:
+            return self.num_rows
+        return (self.step_gap + 1) // self.class_weights_every
+
+    def weights_row(self, slot: int) -> int:
+        """Where, in the column of its cell, a slot's class weights are."""
+        if self.class_weights_every is None:
+            return slot % self.num_rows
+        return self.stretch(slot) % self.num_weights_rows
+
+    def stretch(self, slot: int) -> int:
+        """Which of the stretches that share class weights a slot lies in."""
+        return self.step_of_slot(slot) // (self.class_weights_every or 1)
 
     @property
     def calls_until_met(self) -> int:

@@ -42,6 +42,11 @@ class Settings(torch.nn.Module):
         return self._schedule.snapshot_every
 
     @property
+    def class_weights_every(self) -> int | None:
+        """Steps that share class weights; None: each snapshot has its own. Fixed."""
+        return self._schedule.class_weights_every
+
+    @property
     def warmup_steps(self) -> int:
         """U. Can be set at any time; the step counter goes on, and what is in the
         memory by then is still met until it is too old."""
@@ -63,6 +68,7 @@ class Settings(torch.nn.Module):
         centers_per_class: int = 1,
         accumulation_steps: int = 1,
         snapshot_every: int = 1,
+        class_weights_every: int | None = None,
         algorithm: str = "row_softmax",
     ) -> int:
         """Bytes that the memory will occupy, what is cached in it included.
@@ -78,7 +84,7 @@ class Settings(torch.nn.Module):
                 weights' own dtype.
             centers_per_class: K.
             accumulation_steps: as for MemVir.
-            snapshot_every: as for MemVir.
+            snapshot_every, class_weights_every: as for MemVir.
             algorithm: what `algorithm_used` says: "row_softmax", "proxy_anchor" or
                 "concatenation".
 
@@ -87,7 +93,7 @@ class Settings(torch.nn.Module):
             TypeError: a number is no integer.
         """
         schedule = checks.schedule(
-            num_steps, step_gap, accumulation_steps, snapshot_every
+            num_steps, step_gap, accumulation_steps, snapshot_every, class_weights_every
         )
         sizes = {
             "num_classes": num_classes,
@@ -101,6 +107,7 @@ class Settings(torch.nn.Module):
         units = {"row_softmax": batch_size, "proxy_anchor": num_classes}.get(kind, 0)
         dtype = checks.memory_dtype(memory_dtype) or torch.float32
         return Size(
+            schedule.num_weights_rows,
             schedule.num_rows,
             schedule.num_columns,
             num_classes * centers_per_class,

@@ -23,7 +23,8 @@ class Snapshots:
         embeddings: (n, B, D), zeros behind the end of a shorter batch.
         labels: (n, B), zeros behind the end of a shorter batch.
         batch_sizes: n integers, how many of the B rows are real.
-        steps: n integers, the steps that left the snapshots, in no order.
+        steps: n integers, the steps that left the snapshots, in no order. With
+            `class_weights_every` the class weights are those of earlier steps.
     """
 
     class_weights: torch.Tensor
@@ -75,6 +76,8 @@ class Row:
         against: (N, R, N), `Notes.against` of each cell.
         batch_sizes: N integers; 0 for an empty cell.
         column: the cell that the step's own snapshot will replace.
+        own_class_weights: (C K, D), those that the step's own snapshot belongs to, if
+            an earlier one has brought them; None: it brings its own.
         key: what the notes of this row depend on, as it was given with them.
     """
 
@@ -85,6 +88,7 @@ class Row:
     against: torch.Tensor
     batch_sizes: tuple[int, ...]
     column: int
+    own_class_weights: torch.Tensor | None
     key: Key
 
     @cached_property

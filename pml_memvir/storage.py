@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,7 +14,7 @@ class Size:
     """What a grid of rows x columns cells is allocated for.
 
     Attributes:
-        rows, columns: cells.
+        weights_rows, rows, columns: cells of class weights, and of all else.
         classes: C K, class weights of a snapshot.
         embedding_size: D.
         batch_size: B, embeddings of a snapshot.
@@ -22,6 +23,7 @@ class Size:
         exact: dtype of what the algorithm keeps.
     """
 
+    weights_rows: int
     rows: int
     columns: int
     classes: int
@@ -33,16 +35,16 @@ class Size:
 
     @property
     def nbytes(self) -> int:
-        vectors = (self.classes + self.batch_size) * self.embedding_size
-        cell = vectors * self.dtype.itemsize
-        cell += self.batch_size * torch.long.itemsize
+        vector = self.embedding_size * self.dtype.itemsize
+        cell = self.batch_size * (vector + torch.long.itemsize)
         cell += self.units * (1 + self.columns) * self.exact.itemsize
-        return self.rows * self.columns * cell
+        weights = self.weights_rows * self.classes * vector
+        return self.columns * (weights + self.rows * cell)
 
 
 @dataclass
 class Grid:
-    """All storage: (rows, columns, ...) each."""
+    """All storage: (rows, columns, ...) each, of class weights as many as there are."""
 
     class_weights: torch.Tensor  # ..., C K, D
     embeddings: torch.Tensor  # ..., B, D
@@ -58,6 +60,7 @@ class Grid:
             MemoryError: there is not enough; it says how much is needed.
         """
         cells = (size.rows, size.columns)
+        weights = (size.weights_rows, size.columns, size.classes, size.embedding_size)
         exact = torch.empty(0, dtype=size.exact, device=device)
         vectors: dict[str, Any] = {
             "dtype": size.dtype,
@@ -66,7 +69,7 @@ class Grid:
         }
         try:
             grid = cls(
-                torch.empty((*cells, size.classes, size.embedding_size), **vectors),
+                torch.empty(weights, **vectors),
                 torch.empty((*cells, size.batch_size, size.embedding_size), **vectors),
                 torch.empty((*cells, size.batch_size), dtype=torch.long, device=device),
                 exact.new_empty((*cells, size.units)),
@@ -78,7 +81,8 @@ class Grid:
             raise MemoryError(
                 f"MemVir's memory needs {size.nbytes / 1e9:.1f} GB on {storage}, which "
                 "cannot be had. Smaller are memory_dtype=torch.bfloat16, "
-                "snapshot_every, fewer num_steps or a smaller step_gap; "
+                "class_weights_every, snapshot_every, fewer num_steps or a smaller "
+                "step_gap; "
                 'memory_device="cpu" takes it off a GPU'
             ) from error
         for tensor in grid.tensors().values():
@@ -94,9 +98,10 @@ class Grid:
 
     @property
     def size(self) -> Size:
-        rows, columns, classes, embedding_size = self.class_weights.shape
+        weights_rows, columns, classes, embedding_size = self.class_weights.shape
         return Size(
-            rows,
+            weights_rows,
+            len(self.labels),
             columns,
             classes,
             embedding_size,
@@ -146,14 +151,17 @@ class CopiedAhead:
         self.stream: Any = None
         if device.type == "cuda":
             self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._row: int | None = None
+        self._rows: dict[str, int] = {}
         self._copies: dict[str, torch.Tensor] = {}
 
-    def fetch(self, row: int, tensors: dict[str, torch.Tensor]) -> None:
-        """Begin to copy row `row` of the tensors, unless it is there."""
-        if self._row == row:
+    def fetch(
+        self, rows: Mapping[str, int], tensors: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Begin to copy these rows of the tensors, unless they are there."""
+        missing = [name for name in rows if self._rows.get(name) != rows[name]]
+        if not missing:
             return
-        sources = {name: tensor[row] for name, tensor in tensors.items()}
+        sources = {name: tensors[name][rows[name]] for name in missing}
         for name, source in sources.items():
             copy = self._copies.get(name)
             if copy is None or (copy.shape, copy.dtype) != (source.shape, source.dtype):
@@ -163,24 +171,24 @@ class CopiedAhead:
             for name, source in sources.items():
                 self._copies[name].copy_(source, non_blocking=self.stream is not None)
                 self._in_use_by_stream(self._copies[name])
-        self._row = row
+        self._rows.update(rows)
 
     def take(
-        self, row: int, tensors: dict[str, torch.Tensor]
+        self, rows: Mapping[str, int], tensors: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """Row `row` of the tensors on the device."""
-        self.fetch(row, tensors)
+        """These rows of the tensors on the device."""
+        self.fetch(rows, tensors)
         if self.stream is not None:
             torch.cuda.current_stream(self.device).wait_stream(self.stream)
         return self._copies
 
-    def write(self, target: torch.Tensor, values: torch.Tensor) -> None:
+    def write(self, name: str, target: torch.Tensor, values: torch.Tensor) -> None:
         """Copy values from the device to a cell's beginning, and zeros behind them.
 
         The values may be a view of a parameter, which the optimiser is about to change:
         the device makes a copy first.
         """
-        self._row = None
+        self._rows.pop(name, None)
         whole = values.new_zeros(target.shape, dtype=target.dtype)
         whole[: len(values)] = values
         self._behind_the_device()

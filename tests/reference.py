@@ -46,6 +46,7 @@ class NaiveMemVir:
         step_gap: int,
         warmup_steps: int = 0,
         snapshot_every: int = 1,
+        class_weights_every: int | None = None,
     ) -> None:
         self.inner = inner
         self.num_classes = num_classes
@@ -53,7 +54,9 @@ class NaiveMemVir:
         self.step_gap = step_gap
         self.warmup_steps = warmup_steps
         self.snapshot_every = snapshot_every
+        self.class_weights_every = class_weights_every
         self.snapshots: dict[int, Snapshot] = {}
+        self.shared: dict[int, torch.Tensor] = {}  # class weights by stretch of steps
         self.step = 0
 
     def __call__(
@@ -82,10 +85,13 @@ class NaiveMemVir:
         )
         rows = len(class_weights)
         if self.step >= self.warmup_steps and self.step == block:
-            finite = embeddings.isfinite().all() and used[:rows].isfinite().all()
-            if finite:
+            kept = used[:rows].clone()
+            if kept.isfinite().all() and self.class_weights_every is not None:
+                stretch = self.step // self.class_weights_every
+                kept = self.shared.setdefault(stretch, kept)
+            if embeddings.isfinite().all() and used[:rows].isfinite().all():
                 self.snapshots[self.step] = Snapshot(
-                    embeddings.detach().clone(), labels.clone(), used[:rows].clone()
+                    embeddings.detach().clone(), labels.clone(), kept
                 )
         self.step += 1
         assert actual.grad is not None
@@ -95,6 +101,7 @@ class NaiveMemVir:
 
     def reset_memory(self) -> None:
         self.snapshots.clear()
+        self.shared.clear()
 
 
 def pml_inner(

@@ -87,7 +87,8 @@ def test_labels_of_a_gpu_are_refused_a_step_later(slow_device):
     steps(memvir, ragged(0, 3))
     x, y = ragged(1, 1)[0]
     outcome_labels = torch.zeros((), dtype=torch.bool)
-    memvir._bad_batches._answers.put(memvir.step - 1, outcome_labels, ~outcome_labels)
+    yes = ~outcome_labels
+    memvir._bad_batches._answers.put(memvir.step - 1, outcome_labels, yes, yes)
     Event.now = memvir.step
     with pytest.raises(ValueError, match="labels of step 2 were not 0 to 4"):
         memvir(x, y)

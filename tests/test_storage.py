@@ -40,20 +40,39 @@ def test_rows_that_are_copied_ahead(case, step_gap, algorithm, always_copied):
     assert memvir._memory._ahead is not None
 
 
-def test_only_what_is_needed_next_is_copied(always_copied, monkeypatch):
-    rows = []
+@pytest.fixture
+def fetched(monkeypatch):
+    """Rows that are copied, by name."""
+    rows = {"class_weights": [], "embeddings": []}
     fetch = CopiedAhead.fetch
 
-    def counted(self, row, tensors):
-        if self._row != row:  # else it is there
-            rows.append(row)
-        fetch(self, row, tensors)
+    def counted(self, wanted, tensors):
+        for name, row in wanted.items():
+            if self._rows.get(name) != row:  # else it is there
+                rows[name].append(row)
+        fetch(self, wanted, tensors)
 
     monkeypatch.setattr(CopiedAhead, "fetch", counted)
+    return rows
+
+
+def test_only_what_is_needed_next_is_copied(always_copied, fetched):
     memvir = norm_softmax(num_steps=2, step_gap=2, memory_device="cpu")
     train(memvir, ragged(0, 9))
     # From step 2 on, each fetches the row of the next; the first two have none to meet.
-    assert rows[-7:] == [0, 1, 2, 0, 1, 2, 0] and len(rows) <= 9
+    for rows in fetched.values():
+        assert rows[-7:] == [0, 1, 2, 0, 1, 2, 0] and len(rows) <= 9
+
+
+def test_shared_class_weights_are_copied_once_a_stretch(always_copied, fetched):
+    memvir = norm_softmax(
+        num_steps=2, step_gap=2, class_weights_every=3, memory_device="cpu"
+    )
+    train(memvir, ragged(0, 12))
+    assert fetched["embeddings"][-6:] == [1, 2, 0, 1, 2, 0]
+    # Of the first three stretches (when the first step of each has brought them), and
+    # of the fourth's.
+    assert len(fetched["class_weights"]) <= 4 + 1
 
 
 @pytest.mark.parametrize(

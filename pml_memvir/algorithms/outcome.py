@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +20,12 @@ class Outcome:
         value: what the loss's reducer returned.
         class_weights: (C K, D), detached.
         embeddings: (B, D), detached.
-        notes: numbers to keep beside the snapshot.
+        notes: makes the numbers to keep beside the snapshot, if it is one to be kept.
         insight: numbers to watch, where they cost nothing.
     """
 
     value: Any
     class_weights: torch.Tensor
     embeddings: torch.Tensor
-    notes: Notes | None = None
+    notes: Callable[[], Notes] | None = None
     insight: Insight | None = None

@@ -11,7 +11,7 @@ from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from ..class_weights import ClassWeightLayout
 from ..memory import SnapshotMemory
-from ..snapshots import Key, Row
+from ..snapshots import Key, Notes, Row
 from .outcome import Outcome
 from .own_forward import needs_own_forward
 from .proxy_anchor import Problem, proxy_anchor
@@ -87,10 +87,17 @@ class ProxyAnchor:
                 all(type(_of_term(loss.reducer, n)) in _LINEAR for n in ("pos", "neg")),
                 self.chunk_steps,
             )
-            value, notes, insight = proxy_anchor(rows, proxies, problem)
+            value, notes_of_step, insight = proxy_anchor(rows, proxies, problem)
             value = value + regularisation(loss, loss.proxies, embeddings, labels)
-        kept = notes(self.key)
-        return Outcome(value, proxies.detach(), rows.detach(), kept, insight)
+        rows = rows.detach()
+
+        def notes() -> Notes:
+            made = notes_of_step(self.key)
+            if row.own_class_weights is None:
+                return made
+            return self.notes_of(rows, labels, row, made)
+
+        return Outcome(value, proxies.detach(), rows, notes, insight)
 
     def reduce_to(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Any:
         """PML's reducers for the two terms."""
@@ -123,27 +130,64 @@ class ProxyAnchor:
         return reduce
 
     @torch.no_grad()
+    def notes_of(
+        self, rows: torch.Tensor, labels: torch.Tensor, row: Row, of_step: Notes
+    ) -> Notes:
+        """Those of a snapshot whose class weights are an earlier one's.
+
+        It costs N + 1 blocks that no step computes else: these class weights against
+        its embeddings, and against those of the snapshots it met.
+
+        Args:
+            of_step: those that it would have with its own class weights.
+        """
+        assert row.own_class_weights is not None
+        proxies = row.own_class_weights
+        # Its embeddings, and no longer its proxies, are met by those of other cells.
+        of_others, against = of_step.of_others, of_step.against.new_zeros(
+            of_step.against.shape
+        )
+        with torch.autocast(rows.device.type, enabled=False):
+            positive, against[:, row.column] = self.blocks(proxies, rows, labels)
+            for b in row.filled:
+                met = row.embeddings[b, : row.batch_sizes[b]]
+                against[:, b] = self.blocks(proxies, met)[1]
+        return Notes(positive, against, of_others, of_step.key)
+
+    @torch.no_grad()
     def renew_notes(self, row: Row) -> None:
         """All blocks of virtual proxies and embeddings from scratch, in place."""
-        alpha, margin = float(self.loss.alpha), float(self.loss.margin)
         for a in row.filled:
-            proxies = row.class_weights[a].to(row.own.dtype)
             for b in row.filled:
                 size = row.batch_sizes[b]
-                cosine = row.embeddings[b, :size].to(row.own.dtype) @ proxies.t()
-                negative, positive = alpha * (margin + cosine), alpha * (
-                    margin - cosine
+                its_own = row.labels[a, :size] if a == b else None
+                positive, row.against[a, :, b] = self.blocks(
+                    row.class_weights[a], row.embeddings[b, :size], its_own
                 )
                 if a == b:
-                    labels = row.labels[a, :size]
-                    same = torch.nn.functional.one_hot(labels, len(proxies)).bool()
-                    row.own[a] = _softplus_of_sum(
-                        positive.masked_fill(~same, -torch.inf)
-                    )
-                    negative = negative.masked_fill(same, -torch.inf)
-                    row.against[a, :, b] = _softplus_of_sum(negative)
-                else:
-                    row.against[a, :, b] = negative.logsumexp(dim=0)
+                    row.own[a] = positive
+
+    def blocks(
+        self,
+        proxies: torch.Tensor,
+        rows: torch.Tensor,
+        labels: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of proxies (C, D) over embeddings (B, D): positive terms, and log-sum-exps.
+
+        Without labels the embeddings are of other classes, and nothing is positive.
+        """
+        dtype = self.loss.proxies.dtype
+        cosine = rows.to(dtype) @ proxies.to(dtype).t()
+        cosine = cosine.to(torch.promote_types(dtype, torch.float32))
+        alpha, margin = float(self.loss.alpha), float(self.loss.margin)
+        negative = alpha * (margin + cosine)
+        if labels is None:
+            return negative.new_zeros(len(proxies)), negative.logsumexp(dim=0)
+        same = torch.nn.functional.one_hot(labels, len(proxies)).bool()
+        positive = (alpha * (margin - cosine)).masked_fill_(~same, -torch.inf)
+        negative.masked_fill_(same, -torch.inf)
+        return _softplus_of_sum(positive), _softplus_of_sum(negative)
 
 
 def _softplus_of_sum(exponents: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,9 @@ class weights, one number a row of a. At step t, v being the snapshots of its ro
 
 Virtual rows against virtual classes, lse(v, v'), are most of the work, and constants:
 the later of the two steps has computed them already, as its lse(t, v) or lse(v, t).
-They are kept beside the snapshots, with the target logits. What is left costs
+They are kept beside the snapshots, with the target logits. (Where snapshots share the
+class weights of an earlier one, nobody has computed lse(t, w) and lse(v, w), w being
+those of t: see `notes_of` in row_softmax_step.py.) What is left costs
 (2N + 1) B C K D, or 2 B C K D (4N + 3) floating-point operations with both gradients.
 """
 

@@ -10,7 +10,8 @@ from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from ..class_weights import ClassWeightLayout
 from ..memory import SnapshotMemory
-from ..snapshots import Row
+from ..snapshots import Notes, Row
+from .eager import chunk_steps
 from .outcome import Outcome
 from .own_forward import needs_own_forward
 from .reduction import Reduction, regularisation
@@ -84,15 +85,22 @@ class RowSoftmax:
             )
             weights = weight if self.layout.class_dim == 0 else weight.t()
             value = value + regularisation(self.loss, weights, embeddings, labels)
-        notes = blocks.notes(target, row.column, self.form.key)
-        return Outcome(value, classes.detach(), rows.detach(), notes, insight)
+        rows = rows.detach()
+
+        def notes() -> Notes:
+            if row.own_class_weights is None:
+                return blocks.notes(target, row.column, self.form.key)
+            return self.notes_of(rows, labels, row, blocks.of_actual)
+
+        return Outcome(value, classes.detach(), rows, notes, insight)
 
     def target(
         self, rows: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
         """Target logits (B,), margin included."""
         num_centers = self.layout.num_centers(self.loss)
-        own = classes.view(-1, num_centers, classes.shape[1]).index_select(0, labels)
+        classes = classes.reshape(-1, num_centers, classes.shape[1])
+        own = classes.index_select(0, labels)
         products = self.form.scale * (own * rows.unsqueeze(1)).sum(dim=2)
         logits = self.form.centers.logits(products)[0].view(len(rows), -1)
         return self.form.target(logits[:, 0], rows, own)
@@ -116,18 +124,59 @@ class RowSoftmax:
         )
 
     @torch.no_grad()
+    def notes_of(
+        self, rows: torch.Tensor, labels: torch.Tensor, row: Row, met: torch.Tensor
+    ) -> Notes:
+        """Those of a snapshot whose class weights are an earlier one's.
+
+        It costs N + 1 blocks that no step computes else: its rows, and those of the
+        snapshots it met, against these class weights.
+
+        Args:
+            met: (B, N), lse of its rows over each cell's class weights.
+        """
+        assert row.own_class_weights is not None
+        with torch.autocast(rows.device.type, enabled=False):
+            classes = row.own_class_weights
+            against, (target, own) = met.clone(), self.blocks(rows, classes, labels)
+            against[:, row.column] = own
+            of_others = against.new_zeros(row.labels.shape)
+            for chunk in row.chunks(chunk_steps(self.chunk_steps, row, rows, classes)):
+                of_chunk = row.embeddings[chunk].flatten(0, 1)
+                lse = self.blocks(of_chunk, classes)[1]
+                of_others[chunk] = lse.view(of_others[chunk].shape)
+        return Notes(target, against, of_others, self.form.key)
+
+    @torch.no_grad()
     def renew_notes(self, row: Row) -> None:
         """All blocks of virtual rows against virtual classes from scratch, in place."""
-        scale, centers = self.form.scale, self.form.centers
         for a in row.filled:
             size = row.batch_sizes[a]
-            rows = row.embeddings[a, :size].to(row.own.dtype)
+            rows, labels = row.embeddings[a, :size], row.labels[a, :size]
             for b in row.filled:
-                classes = row.class_weights[b].to(row.own.dtype)
-                logits, _ = centers.logits(scale * rows @ classes.t())
+                its_own = labels if a == b else None
+                target, lse = self.blocks(rows, row.class_weights[b], its_own)
+                row.against[a, :size, b] = lse
                 if a == b:
-                    labels = row.labels[a, :size]
-                    row.own[a, :size] = self.target(rows, classes, labels)
-                    each = torch.arange(size, device=rows.device)
-                    logits[each, labels] = row.own[a, :size]
-                row.against[a, :size, b] = logits.logsumexp(dim=1)
+                    row.own[a, :size] = target
+
+    def blocks(
+        self,
+        rows: torch.Tensor,
+        classes: torch.Tensor,
+        labels: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of rows (B, D) over class vectors (C K, D): target logits and log-sum-exps.
+
+        Without labels the classes are not the rows' own, and there are no targets.
+        """
+        dtype = self.layout.get(self.loss).dtype
+        rows, classes = rows.to(dtype), classes.to(dtype)
+        exact = torch.promote_types(dtype, torch.float32)
+        logits = self.form.centers.logits(self.form.scale * rows @ classes.t())[0]
+        logits = logits.to(exact)
+        target = logits[:, 0]
+        if labels is not None:
+            target = self.target(rows, classes, labels).to(exact)
+            logits[torch.arange(len(rows), device=rows.device), labels] = target
+        return target, logits.logsumexp(dim=1)

@@ -1,0 +1,246 @@
+"""Class weights kept once in several steps: exact, at less memory, in checkpoints."""
+
+import pytest
+import torch
+
+from pml_memvir import MemVir
+
+from .catalog import (
+    BY_NAME,
+    CASES,
+    EMBEDDING_SIZE,
+    NUM_CLASSES,
+    batch,
+    names,
+    norm_softmax,
+    ragged,
+    train,
+)
+from .reference import NaiveMemVir, relative_error
+from .test_against_reference import compare
+
+# step_gap, snapshot_every, class_weights_every
+SETTINGS = [(3, 1, 4), (3, 1, 2), (5, 2, 6), (5, 3, 3), (0, 1, 1), (2, 1, 3)]
+
+
+@pytest.mark.parametrize("warmup", [0, 2])
+@pytest.mark.parametrize("step_gap, every, weights_every", SETTINGS)
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_every_loss(case, step_gap, every, weights_every, warmup, algorithm):
+    """Warm-up ends within a stretch, too: the first snapshot after it opens one."""
+    torch.manual_seed(0)
+    memvir = MemVir(
+        case.loss(),
+        2,
+        step_gap,
+        warmup,
+        snapshot_every=every,
+        class_weights_every=weights_every,
+        algorithm=algorithm,
+    )
+    naive = NaiveMemVir(
+        case.inner(), NUM_CLASSES, 2, step_gap, warmup, every, weights_every
+    )
+    compare(case, memvir, naive, ragged(0, warmup + 5 * (step_gap + 1) + 2))
+    assert memvir.num_virtual_steps == 2
+
+
+@pytest.mark.parametrize("settings", [{"memory_device": "cpu"}, {"chunk_steps": 1}])
+def test_other_ways_through_the_memory(settings):
+    case = BY_NAME["SubCenterArcFaceLoss"]
+    torch.manual_seed(0)
+    memvir = MemVir(case.loss(), 3, 3, class_weights_every=4, **settings)
+    memvir._memory._is_elsewhere = lambda *devices: "memory_device" in settings
+    naive = NaiveMemVir(case.inner(), NUM_CLASSES, 3, 3, 0, 1, 4)
+    compare(case, memvir, naive, ragged(0, 26))
+    assert (memvir._memory._ahead is not None) == ("memory_device" in settings)
+
+
+@pytest.mark.parametrize("every, weights_every", [(1, 4), (2, 4)])
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_micro_batches_share_class_weights(case, every, weights_every):
+    k = 2
+    torch.manual_seed(0)
+    memvir = MemVir(
+        case.loss(),
+        2,
+        3,
+        1,
+        accumulation_steps=k,
+        snapshot_every=every,
+        class_weights_every=weights_every,
+    )
+    lanes = [
+        NaiveMemVir(case.inner(), NUM_CLASSES, 2, 3, 1, every, weights_every)
+        for _ in range(k)
+    ]
+    weight = case.weight(memvir.loss)
+    batches = iter(ragged(0, 22 * k))
+    for _ in range(22):
+        weight.grad = None
+        for lane in lanes:
+            x, y = next(batches)
+            inputs = x.clone().requires_grad_()
+            expected = lane(x, y, case.rows(weight.detach()))
+            value = memvir(inputs, y)
+            value.backward()
+            assert relative_error(value.detach(), expected.loss) <= case.tolerance
+            assert relative_error(inputs.grad, expected.embedding_grad) <= 1e-7
+            assert memvir.num_virtual_steps == expected.num_virtual_steps
+        with torch.no_grad():
+            weight -= 0.05 * weight.grad
+    assert memvir.num_virtual_steps == 2
+    assert memvir._memory.grid.class_weights.shape[:2] == (1, 3)
+
+
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_settings_that_change(case):
+    """Numbers of another scale or margin are renewed, in mid-stretch and for good."""
+    name = next(
+        (n for n in ("scale", "margin", "alpha") if hasattr(case.loss(), n)), None
+    )
+    if name is None:
+        pytest.skip(f"{case.name} has no scale, margin or alpha")
+    pair = []
+    for algorithm in ("auto", "concatenation"):
+        torch.manual_seed(0)
+        pair.append(
+            MemVir(case.loss(), 2, 3, class_weights_every=4, algorithm=algorithm)
+        )
+    before = getattr(pair[0], name)
+    for step, (x, y) in enumerate(ragged(0, 28)):
+        for wrapper in pair:
+            setattr(wrapper, name, before * (1.1 if 5 < step < 9 or step > 16 else 1))
+        assert relative_error(*(w(x, y).detach() for w in pair)) <= 1e-9
+        with torch.no_grad():
+            for wrapper in pair:
+                case.weight(wrapper.loss).mul_(0.9).add_(0.1 * step / 28)
+
+
+@pytest.mark.filterwarnings("ignore:Step .* has NaN")
+@pytest.mark.parametrize("bad_step", [8, 9])
+def test_a_bad_batch_leaves_a_hole_and_its_class_weights(bad_step, algorithm):
+    """Step 8 opens a stretch: the others of it belong to its class weights."""
+    case = BY_NAME["CosFaceLoss"]
+    torch.manual_seed(0)
+    memvir = MemVir(case.loss(), 2, 3, class_weights_every=4, algorithm=algorithm)
+    naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, 3, 0, 1, 4)
+    batches = ragged(5, 30)
+    compare(case, memvir, naive, batches[:bad_step])
+    x, y = batches[bad_step]
+    memvir(torch.full_like(x, torch.nan), y)
+    naive(torch.full_like(x, torch.nan), y, case.rows(memvir.W.detach().clone()))
+    seen = compare(case, memvir, naive, batches[bad_step + 1 :])
+    assert seen[3] == 1 and seen[-1] == 2
+    assert memvir.num_non_finite == 1
+
+
+@pytest.mark.filterwarnings("ignore:Step .* has NaN")
+def test_bad_class_weights_open_no_stretch(algorithm):
+    case = BY_NAME["NormSoftmax"]
+    torch.manual_seed(0)
+    memvir = MemVir(case.loss(), 2, 3, class_weights_every=4, algorithm=algorithm)
+    naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, 3, 0, 1, 4)
+    batches = ragged(5, 30)
+    compare(case, memvir, naive, batches[:8])
+    good = memvir.W.detach().clone()
+    with torch.no_grad():
+        memvir.W[0, 0] = torch.nan
+    memvir(*batches[8])
+    naive.step += 1
+    with torch.no_grad():
+        memvir.W.copy_(good)
+    seen = compare(case, memvir, naive, batches[9:])
+    assert seen[3] == 1 and seen[-1] == 2
+
+
+def test_class_weights_found_bad_later_take_their_snapshots_along():
+    """On a GPU the answer comes when later snapshots already belong to them."""
+    memvir = norm_softmax(num_steps=2, step_gap=3, class_weights_every=4)
+    train(memvir, ragged(0, 7))
+    memory = memvir._memory
+    memory.forget_class_weights(memvir._schedule.slot(4))
+    assert memory.batch_sizes[:, 1].tolist() == [0] * 4
+    assert memory.batch_sizes[:, 0].min() > 0
+
+
+def test_they_are_kept_so_many_times():
+    shared = MemVir.estimate_nbytes(
+        5, 499, 11318, 512, 64, class_weights_every=500, snapshot_every=50
+    )
+    assert shared == pytest.approx(6 * 11318 * 512 * 4, rel=0.1)
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES])
+@pytest.mark.parametrize(
+    "settings", [{}, {"snapshot_every": 2}, {"accumulation_steps": 2}], ids=str
+)
+def test_the_estimate_is_what_is_allocated(name, settings):
+    case = BY_NAME[name]
+    settings = {"class_weights_every": 4, **settings}
+    memvir = MemVir(case.loss().float(), 3, 3, **settings)
+    x, y = batch(torch.Generator().manual_seed(0), 7)
+    memvir(x.float(), y)
+    assert memvir.memory_nbytes == MemVir.estimate_nbytes(
+        3,
+        3,
+        NUM_CLASSES,
+        EMBEDDING_SIZE,
+        7,
+        centers_per_class=case.num_centers,
+        algorithm=memvir.algorithm_used,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("at", [0, 2, 17, 21])
+def test_resume_within_a_stretch(at, algorithm):
+    settings = dict(num_steps=2, step_gap=3, class_weights_every=4, algorithm=algorithm)
+    batches = ragged(0, 40)
+    memvir, other = norm_softmax(**settings), norm_softmax(**settings)
+    train(memvir, batches[:at])
+    other.load_state_dict(memvir.state_dict())
+    for a, b in zip(train(memvir, batches[at:]), train(other, batches[at:])):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="expected class_weights_every=None, got 4"):
+        norm_softmax(num_steps=2, step_gap=3).load_state_dict(memvir.state_dict())
+
+
+def test_a_state_without_its_stretches_is_refused():
+    memvir = norm_softmax(num_steps=2, step_gap=3, class_weights_every=4)
+    train(memvir, ragged(0, 6))
+    state = memvir.get_extra_state()
+    del state["memory"]["stretches"]
+    with pytest.raises(ValueError, match=r"stretches must have shape \(1, 3\)"):
+        memvir.set_extra_state(state)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"class_weights_every": 0}, "class_weights_every must be >= 1, got 0"),
+        ({"class_weights_every": 3}, r"divide step_gap \+ 1 = 4 .* got 3"),
+        (
+            {"class_weights_every": 2, "snapshot_every": 4},
+            "multiple of snapshot_every = 4, got 2",
+        ),
+    ],
+)
+def test_out_of_range(settings, message):
+    with pytest.raises(ValueError, match=message):
+        norm_softmax(num_steps=2, step_gap=3, **settings)
+
+
+def test_what_is_met_and_by_whom():
+    memvir = norm_softmax(num_steps=1, step_gap=3, class_weights_every=4)
+    kept = []
+    for step, (x, y) in enumerate(ragged(0, 9)):
+        with torch.no_grad():
+            memvir.W.mul_(-1)  # never the same twice in a row
+        if step % 4 == 0:
+            kept.append(memvir.loss.class_vectors().detach().t().clone())
+        memvir(x, y)
+    virtual = memvir.virtual_classes()
+    assert virtual.steps == (5,)
+    assert torch.equal(virtual.class_weights[0], kept[1])
+    assert memvir.class_weights_every == 4 and memvir.memory_nbytes > 0
