@@ -1,18 +1,24 @@
 """The demo from its command line, cut short."""
 
 import csv
+import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from click.testing import CliRunner
 from PIL import Image
 from rich.console import Console
 
 from benchmarks import demo
 from benchmarks.__main__ import main
+from benchmarks.protocol.history import History
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "study"
 
 SHORT = demo.Settings(
-    num_epochs=2, batch_size=512, num_steps=2, step_gap=3, warmup_epochs=1
+    num_epochs=2, steps_per_epoch=8, num_steps=2, step_gap=3, warmup_epochs=1
 )
 
 
@@ -78,11 +84,11 @@ def test_evaluation_is_on_unseen_classes(glyphs_root, tmp_path, monkeypatch):
 def test_options_reach_the_demo(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(demo, "run", lambda *arguments: calls.append(arguments))
-    options = ["--seed", "7", "--epochs", "4", "--data", "d", "--output"]
+    options = ["--seed", "7", "--epochs", "5", "--data", "d", "--output"]
     CliRunner().invoke(main, ["demo", *options, str(tmp_path)], catch_exceptions=False)
     data, output, settings, _ = calls[0]
     assert (str(data), output) == ("d", tmp_path)
-    assert (settings.seed, settings.num_epochs) == (7, 4)
+    assert (settings.seed, settings.num_epochs) == (7, 5)
 
 
 @pytest.mark.parametrize("name", ["curves.png", "tsne.png"])
@@ -97,3 +103,27 @@ def test_an_output_folder_in_use_is_refused(tmp_path):
     outcome = CliRunner().invoke(main, ["demo", "--output", str(tmp_path)])
     assert outcome.exit_code == 2 and "is not empty" in outcome.output
     assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_the_studys_number_is_the_studys():
+    """Of the runs on record, as of 2,000 steps, at the settings of the demo."""
+    folder = RESULTS / "follow_up" / "glyphs"
+    differences = []
+    for seed in range(5, 10):
+        plain, memvir = (
+            _map_at_r(folder / f"{arm}+100_classes" / f"seed{seed}" / "fold0", epoch=2)
+            for arm in ("norm_softmax", "norm_softmax_memvir")
+        )
+        differences.append(100 * (memvir - plain))
+    mean = statistics.mean(differences)
+    interval = scipy.stats.t.interval(
+        0.95, 4, mean, statistics.stdev(differences) / 5**0.5
+    )
+    low, high = (f"{bound:+.2f}" for bound in interval)
+    assert demo.STUDY.startswith(f"{mean:+.2f} [{low}, {high}] in MAP@R")
+
+
+def _map_at_r(trial, epoch):
+    history = History.load(trial)
+    (entry,) = (e for e in history.epochs if e["epoch"] == epoch)
+    return entry["splits"]["test"]["mean_average_precision_at_r"]

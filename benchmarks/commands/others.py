@@ -26,10 +26,10 @@ DATA = click.option(
 )
 @click.option(
     "--epochs",
-    type=click.IntRange(3),
+    type=click.IntRange(5),
     default=8,
     show_default=True,
-    help="Two of them are MemVir's warm-up, in which it is the plain loss.",
+    help="Four of them are MemVir's warm-up, in which it is the plain loss.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 def demo(data: Path, output: Path | None, epochs: int, seed: int) -> None:
