@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 
 import torch
 
@@ -11,6 +10,7 @@ from . import checks
 from .deferred import DeferredAnswers
 from .memory import SnapshotMemory
 from .snapshots import Notes
+from .warn import warn
 
 CHOICES = ("skip", "raise")
 
@@ -36,15 +36,14 @@ class BadBatches:
         """Expect no answers any more."""
         self._answers = DeferredAnswers()
 
-    def ask(
+    def questions(
         self,
-        call: int,
         embeddings: torch.Tensor,
         class_weights: torch.Tensor,
         notes: Notes | None,
         in_range: torch.Tensor,
-    ) -> None:
-        """Ask about the batch of a call, which may be in the memory already.
+    ) -> torch.Tensor:
+        """What there is to know of a batch: see `settle`.
 
         What counts is what the memory would hold: its dtype may be too small, and so
         may that of the numbers that are kept with a snapshot.
@@ -55,7 +54,11 @@ class BadBatches:
         kept = () if notes is None else (notes.own, notes.against, notes.of_others)
         of_weights = is_finite(vectors[1])
         finite = of_weights & is_finite(vectors[0], *kept)
-        self._answers.put(call, in_range.to(finite.device), finite, of_weights)
+        return torch.stack([in_range.to(finite.device), finite, of_weights])
+
+    def ask(self, call: int, questions: torch.Tensor) -> None:
+        """Ask about the batch of a call, which may be in the memory already."""
+        self._answers.put(call, questions)
 
     def settle(self, needed_up_to: int, num_classes: int) -> None:
         """Turn bad snapshots into holes, waiting for those of calls <= `needed_up_to`.
@@ -80,11 +83,10 @@ class BadBatches:
             self.num_non_finite += 1
             if not self._has_warned:
                 self._has_warned = True
-                warnings.warn(
+                warn(
                     f"Step {step} has NaN or infinity in its embeddings or class "
                     "weights: MemVir does not remember it. Said once; "
-                    "num_non_finite counts them.",
-                    stacklevel=7,
+                    "num_non_finite counts them."
                 )
 
 

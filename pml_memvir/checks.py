@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from pytorch_metric_learning.losses import ProxyAnchorLoss
 from pytorch_metric_learning.reducers import ClassWeightedReducer
 
 from .schedule import Schedule
+
+MOST_SNAPSHOTS = 10**9  # so many 8-byte integers would be had
 
 
 def integer(name: str, value: Any, least: int) -> int:
@@ -65,6 +68,11 @@ def schedule(
         raise ValueError(
             f"class_weights_every must divide step_gap + 1 = {made.step_gap + 1} and "
             f"be a multiple of snapshot_every = {made.snapshot_every}, got {every}"
+        )
+    if made.num_rows * made.num_columns > MOST_SNAPSHOTS:
+        raise ValueError(
+            f"num_steps = {made.num_steps} and step_gap = {made.step_gap} ask for more "
+            f"than {MOST_SNAPSHOTS} snapshots: choose smaller ones, or snapshot_every"
         )
     return made
 
@@ -162,17 +170,8 @@ def label_error(labels: torch.Tensor, num_classes: int) -> ValueError:
     )
 
 
-def check_state(
-    state: Any, version: int, settings: dict[str, Any], keys: tuple[str, ...]
-) -> None:
-    """Raise ValueError unless `state` has this version, these keys and settings."""
-    found = state.get("version") if isinstance(state, dict) else state
-    if type(found) is not int or found != version:
-        raise ValueError(f"MemVir's state must be of version {version}, got {found!r}")
-    missing = set(keys) - state.keys()
-    if missing:
-        raise ValueError(f"MemVir's state lacks {', '.join(sorted(missing))}")
-    theirs = state["settings"]
+def check_settings(theirs: Any, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError unless `theirs`, of a checkpoint, are these settings."""
     if not isinstance(theirs, dict):
         raise ValueError(f"settings must be a dict, got {type(theirs).__name__}")
     differences = [

@@ -90,7 +90,11 @@ class ClassWeightLayout:
         """Raise ValueError unless the loss has class weights of this layout."""
         name = type(loss).__name__
         weight = getattr(loss, self.parameter, None)
-        if not isinstance(weight, torch.nn.Parameter) or weight.ndim != 2:
+        # torch.func.functional_call puts plain tensors in the place of parameters.
+        kind = (
+            torch.Tensor if self.parameter in loss._parameters else torch.nn.Parameter
+        )
+        if not isinstance(weight, kind) or weight.ndim != 2:
             raise ValueError(
                 f"{name}.{self.parameter} must be a 2-D torch.nn.Parameter, got "
                 f"{'nothing' if weight is None else type(weight).__name__}"

@@ -35,9 +35,10 @@ class DeferredAnswers:
     def __init__(self) -> None:
         self._pending: deque[_Pending] = deque()
 
-    def put(self, step: int, *answers: torch.Tensor) -> None:
-        """Answers of step `step`: 0-dimensional tensors of bool, on any device."""
-        together = torch.stack(answers)
+    def put(self, step: int, together: torch.Tensor) -> None:
+        """Answers of step `step`, a tensor (n,) of bool on any device; once a step."""
+        if self._pending and self._pending[-1].step == step:
+            return
         if together.device.type != "cuda":
             self._pending.append(_Pending(step, together, None))
             return

@@ -58,10 +58,10 @@ def missing(
     prefix: str,
     loss: torch.nn.Module,
 ) -> list[str]:
-    """What of mine is not there, in words."""
+    """What of mine is not there."""
     if _renames(loss):
         mine = {name: x for name, x in mine.items() if not name.startswith("loss.")}
-    return [f"{name} is missing" for name in mine if prefix + name not in state_dict]
+    return [name for name in mine if prefix + name not in state_dict]
 
 
 def unknown(
@@ -70,19 +70,17 @@ def unknown(
     prefix: str,
     loss: torch.nn.Module,
 ) -> list[str]:
-    """What is there and not mine, in words."""
+    """What is there and not mine."""
     names = (key[len(prefix) :] for key in state_dict if key.startswith(prefix))
     return [
-        f"{name} is unknown"
+        name
         for name in names
-        if name not in mine
-        and name != "_extra_state"
-        and not (_renames(loss) and name.startswith("loss."))
+        if name not in mine and not (_renames(loss) and name.startswith("loss."))
     ]
 
 
 def _of_wrapper(state_dict: Mapping[str, Any], prefix: str) -> Iterator[bool]:
-    wrapped = (f"{prefix}_extra_state", f"{prefix}loss.")
+    wrapped = (f"{prefix}_extra_state", f"{prefix}memory.", f"{prefix}loss.")
     return (key.startswith(wrapped) for key in state_dict)
 
 

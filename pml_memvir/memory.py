@@ -3,14 +3,68 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
+from .form import Form, unit
 from .schedule import Schedule
-from .snapshots import Key, Notes, Row, Snapshots
+from .snapshots import Notes, Row, Snapshots
 from .storage import CopiedAhead, Grid, Size
+
+
+@dataclass
+class Contents:
+    """All that a memory holds. What is replaced is replaced as a whole.
+
+    Attributes:
+        grid: the storage; None before anything is stored.
+        form: in what form it is; None together with the grid.
+        batch_sizes: (rows, columns); 0: an empty cell.
+        stretches: (weights_rows, columns), where class weights are shared: the stretch
+            whose they are; -1: none.
+        keys: (rows,), of the settings that the kept numbers depend on; 0: of none.
+        versions: of the storage's tensors when they were last written to from here.
+    """
+
+    grid: Grid | None
+    form: Form | None
+    batch_sizes: torch.Tensor
+    stretches: torch.Tensor
+    keys: torch.Tensor
+    versions: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.versions = self.versions_now()
+
+    def versions_now(self) -> int:
+        """Goes up with each change of snapshots in place."""
+        grid = self.grid
+        if grid is None:
+            return 0
+        return sum(
+            t._version for t in (grid.class_weights, grid.embeddings, grid.labels)
+        )
+
+    @classmethod
+    def empty(cls, schedule: Schedule) -> Contents:
+        def full(value: int, *shape: int) -> torch.Tensor:
+            return torch.full(shape, value, dtype=torch.long, device="cpu")
+
+        rows, columns = schedule.num_rows, schedule.num_columns
+        stretches = full(-1, schedule.num_weights_rows, columns)
+        return cls(None, None, full(0, rows, columns), stretches, full(0, rows))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All of it by name."""
+        return {**self.bookkeeping(), **(self.grid.tensors() if self.grid else {})}
+
+    def bookkeeping(self) -> dict[str, torch.Tensor]:
+        """What says which cells hold what, which is on the CPU."""
+        names = ("batch_sizes", "stretches", "keys")
+        return {name: getattr(self, name) for name in names}
 
 
 class SnapshotMemory:
@@ -41,25 +95,33 @@ class SnapshotMemory:
         self.schedule = schedule
         self.dtype = dtype
         self.device = device
-        self.grid: Grid | None = None
-        self.batch_sizes: torch.Tensor  # (rows, columns); 0: an empty cell
-        # (weights_rows, columns), where class weights are shared: the stretch whose
-        # they are; -1: none.
-        self.stretches: torch.Tensor
-        self.keys: list[Key]  # a row each
+        self.num_renewed = 0  # rows whose kept numbers were made anew
         self._ahead: CopiedAhead | None = None
         self.reset()
 
+    @property
+    def contents(self) -> Contents:
+        return self._contents
+
+    @contents.setter
+    def contents(self, contents: Contents) -> None:
+        """Take over others, which fit."""
+        if self._ahead is not None:
+            self._ahead.finish()
+        self._ahead = None
+        self._contents = contents
+
+    @property
+    def grid(self) -> Grid | None:
+        return self._contents.grid
+
+    @property
+    def batch_sizes(self) -> torch.Tensor:
+        return self._contents.batch_sizes
+
     def reset(self) -> None:
         """Empty every cell and free the storage."""
-        shape = (self.schedule.num_rows, self.schedule.num_columns)
-        empty = torch.zeros(shape, dtype=torch.long, device="cpu")
-        self.replace(None, empty, self.no_stretches(), [()] * shape[0])
-
-    def no_stretches(self) -> torch.Tensor:
-        schedule = self.schedule
-        shape = (schedule.num_weights_rows, schedule.num_columns)
-        return torch.full(shape, -1, dtype=torch.long, device="cpu")
+        self.contents = Contents.empty(self.schedule)
 
     @property
     def nbytes(self) -> int:
@@ -83,11 +145,12 @@ class SnapshotMemory:
         columns = self.schedule.num_columns
         if self.grid is None:
             none = torch.zeros(columns, 0, 1, device=device)
-            views = dict.fromkeys(("class_weights", "embeddings"), none)
+            views = dict.fromkeys(_VECTORS, none)
             views |= dict.fromkeys(("labels", "own"), none[:, :, 0])
             views["against"] = none.new_zeros(columns, 0, columns)
         else:
-            views = {name: tensor[row] for name, tensor in self._notes().items()}
+            tensors = self.grid.tensors()
+            views = {name: tensors[name][row] for name in ("labels", "own", "against")}
             views |= self._vectors_of(slot)
         weights = views["class_weights"][column] if self._has_weights(slot) else None
         return Row(
@@ -95,21 +158,48 @@ class SnapshotMemory:
             batch_sizes=tuple(self._sizes(slot)),
             column=column,
             own_class_weights=weights,
-            key=self.keys[row],
+            key=int(self._contents.keys[row]),
         )
 
-    def whole_row(self, slot: int) -> Row:
-        """The row of a slot with all it holds, what the slot itself must not meet, too.
+    def renew(self, slot: int, key: int, renew: Callable[[Row], None]) -> Row:
+        """Have the numbers that are kept in a slot's row made anew, in place.
 
-        In it, what algorithms keep can be renewed in place.
+        Args:
+            renew: gets the row with all it holds, what the slot must not meet, too.
+
+        Returns:
+            the row as the slot meets it.
         """
         row, _ = self.schedule.cell(slot)
+        self._contents.keys[row] = 0  # until all of them are
         sizes = tuple(self.batch_sizes[row].tolist())
-        return replace(self.row(slot), batch_sizes=sizes)
+        renew(replace(self.row(slot), batch_sizes=sizes))
+        self._contents.keys[row] = key
+        self.num_renewed += 1
+        return self.row(slot)
 
-    def set_key(self, slot: int, key: Key) -> None:
-        """Say on what the numbers that are kept in a slot's row depend now."""
-        self.keys[self.schedule.cell(slot)[0]] = key
+    def adapt(self, form: Form) -> str:
+        """Bring what is stored to a form.
+
+        Returns:
+            why that cannot be, and the memory is to be emptied, or "".
+        """
+        grid, before = self._contents.grid, self._contents.form
+        if grid is None or before is None or before == form:
+            return ""
+        if reason := before.refusal(form):
+            return reason
+        self._contents.keys.zero_()
+        for name in _VECTORS:
+            p, tensor = getattr(form, name), getattr(grid, name)
+            if p != getattr(before, name):
+                exact = torch.promote_types(tensor.dtype, torch.float32)
+                for row in tensor:  # a second time it would change nothing
+                    row.copy_(unit(row.to(exact), p))
+        if form.algorithm != before.algorithm:
+            grid = grid.without_notes(UNITS[form.algorithm](grid.size))
+        self.contents = replace(self._contents, grid=grid, form=form)
+        return ""
 
     def snapshots(self, slot: int) -> Snapshots | None:
         """Copies of the snapshots that a slot meets, or None."""
@@ -126,6 +216,35 @@ class SnapshotMemory:
             tuple(self.schedule.step_of_slot(s) for s in slots),
         )
 
+    def make_room(
+        self,
+        form: Form,
+        class_weights: torch.Tensor,
+        batch_size: int,
+    ) -> None:
+        """Allocate for the first snapshot, grow for a larger one, follow its device.
+
+        Args:
+            form: that of the snapshot; what is stored has it already.
+            class_weights: (C K, D).
+            batch_size: B.
+
+        Raises:
+            MemoryError: there is no room; what was stored is still there.
+        """
+        size = Size(
+            self.schedule.num_weights_rows,
+            self.schedule.num_rows,
+            self.schedule.num_columns,
+            class_weights.shape[0],
+            class_weights.shape[1],
+            max(batch_size, self.grid.size.batch_size if self.grid else 0),
+            0,
+            *self._dtypes(class_weights.dtype),
+        )
+        size = replace(size, units=UNITS[form.algorithm](size))
+        self._place(size, class_weights.device, form)
+
     def remember(
         self,
         slot: int,
@@ -136,24 +255,24 @@ class SnapshotMemory:
     ) -> None:
         """Store a copy of a slot's snapshot in the place of the oldest of its row.
 
+        There is room for it: see `make_room`. Done again it changes nothing.
+
         Args:
-            class_weights: (C K, D), detached; the memory follows its device. They are
-                left out where the snapshot belongs to those of an earlier one.
+            class_weights: (C K, D), detached. They are left out where the snapshot
+                belongs to those of an earlier one.
             embeddings: (B, D), detached.
             labels: (B,).
             notes: what the algorithm wants to be kept beside the snapshot.
-
-        Raises:
-            MemoryError: there is no room; what was stored is still there.
         """
         row, column = self.schedule.cell(slot)
-        grid = self._make_room(class_weights, len(labels), notes)
-        self.batch_sizes[row, column] = 0  # until all of it is there
+        contents, grid = self._contents, self.grid
+        assert grid is not None
+        contents.batch_sizes[row, column] = 0  # until all of it is there
         if not self._has_weights(slot):
             weights_cell = self.schedule.weights_row(slot), column
             self._write("class_weights", weights_cell, class_weights)
             if self.schedule.shares_class_weights:
-                self.stretches[weights_cell] = self.schedule.stretch(slot)
+                contents.stretches[weights_cell] = self.schedule.stretch(slot)
         self._write("embeddings", (row, column), embeddings)
         _fill(grid.labels[row, column], labels)
         if notes is not None:
@@ -161,8 +280,9 @@ class SnapshotMemory:
             _fill(grid.against[row, column], notes.against)
             _fill(grid.against[row, :, :, column].t(), notes.of_others.t())
             _fill(grid.against[row, column, :, column], notes.against[:, column])
-            self.keys[row] = notes.key
-        self.batch_sizes[row, column] = len(labels)
+            contents.keys[row] = notes.key
+        contents.versions = contents.versions_now()
+        contents.batch_sizes[row, column] = len(labels)
 
     def forget(self, slot: int) -> None:
         """Leave a hole at a slot: it counts, and is never met again."""
@@ -174,10 +294,14 @@ class SnapshotMemory:
             return
         schedule, (_, column) = self.schedule, self.schedule.cell(slot)
         weights_row = schedule.weights_row(slot)
-        self.stretches[weights_row, column] = -1
         for row in range(schedule.num_rows):
             if schedule.weights_row(row) == weights_row:
                 self.batch_sizes[row, column] = 0
+        self._contents.stretches[weights_row, column] = -1
+
+    def was_written_to(self) -> bool:
+        """Whether somebody else has changed it in place, as through a state dict."""
+        return self._contents.versions != self._contents.versions_now()
 
     def fetch_ahead(self, slot: int) -> None:
         """Begin to copy what this slot will meet, if it lies on another device."""
@@ -190,24 +314,10 @@ class SnapshotMemory:
         return grid is None or grid.class_weights.shape[2:] == class_weights.shape
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All storage by name; empty before anything is stored."""
+        """All there is by name: of the storage the tensors themselves."""
         if self._ahead is not None:
             self._ahead.finish()
-        return {} if self.grid is None else self.grid.tensors()
-
-    def replace(
-        self,
-        grid: Grid | None,
-        batch_sizes: torch.Tensor,
-        stretches: torch.Tensor,
-        keys: list[Key],
-    ) -> None:
-        """Take over other contents, which fit."""
-        if self._ahead is not None:
-            self._ahead.finish()
-        self.grid, self.batch_sizes = grid, batch_sizes
-        self.stretches, self.keys = stretches, keys
-        self._ahead = None
+        return self._contents.tensors()
 
     def _sizes(self, slot: int) -> list[int]:
         row, column = self.schedule.cell(slot)
@@ -219,10 +329,6 @@ class SnapshotMemory:
     def _vectors(self) -> dict[str, torch.Tensor]:
         assert self.grid is not None
         return {name: getattr(self.grid, name) for name in _VECTORS}
-
-    def _notes(self) -> dict[str, torch.Tensor]:
-        assert self.grid is not None
-        return {name: getattr(self.grid, name) for name in ("labels", "own", "against")}
 
     def _rows_of(self, slot: int) -> dict[str, int]:
         """By the name of vectors, the row of their grid."""
@@ -238,8 +344,9 @@ class SnapshotMemory:
     def _has_weights(self, slot: int) -> bool:
         """Whether an earlier snapshot has brought the class weights of this slot's."""
         cell = self.schedule.weights_row(slot), self.schedule.cell(slot)[1]
+        stretches = self._contents.stretches
         return self.schedule.shares_class_weights and int(
-            self.stretches[cell]
+            stretches[cell]
         ) == self.schedule.stretch(slot)
 
     def _write(self, name: str, cell: tuple[int, int], values: torch.Tensor) -> None:
@@ -249,48 +356,36 @@ class SnapshotMemory:
         else:
             _fill(target, values)
 
-    def _make_room(
-        self, class_weights: torch.Tensor, batch_size: int, notes: Notes | None
-    ) -> Grid:
-        """Allocate at the first snapshot, grow for a larger one, follow its device."""
-        has = self.grid.size if self.grid is not None else None
-        units = 0 if notes is None else len(notes.own)
-        size = Size(
-            self.schedule.num_weights_rows,
-            self.schedule.num_rows,
-            self.schedule.num_columns,
-            class_weights.shape[0],
-            class_weights.shape[1],
-            max(batch_size, has.batch_size if has else 0),
-            max(units, has.units if has else 0),
-            *self._dtypes(class_weights.dtype),
-        )
-        return self._place(size, class_weights.device)
-
     def _dtypes(self, dtype: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
         """Of vectors and of what algorithms keep, for class weights of a dtype."""
         return self.dtype or dtype, torch.promote_types(dtype, torch.float32)
 
-    def _place(self, size: Size, device: torch.device) -> Grid:
+    def _place(
+        self, size: Size, device: torch.device, form: Form | None = None
+    ) -> None:
         """The grid in this size, for this device."""
         storage = device if self.device == "same" else torch.device(self.device)
-        if self.grid is None:
-            self.grid = Grid.allocate(size, device, storage)
-        elif not self.grid.is_like(size, device, storage):
+        had = self.grid
+        if had is None or not had.is_like(size, device, storage):
             if self._ahead is not None:
                 self._ahead.finish()
-            had = self.grid.size
-            is_converted = (had.dtype, had.exact) != (size.dtype, size.exact)
-            self.grid = self.grid.copied_to(size, device, storage)
-            self._ahead = None
-            if is_converted:
-                self._forget_overflown(self.grid)
+            grid = Grid.allocate(size, device, storage, had)
+            sizes = self.batch_sizes
+            if had is not None and (had.size.dtype, had.size.exact) != (
+                size.dtype,
+                size.exact,
+            ):
+                sizes = self._without_overflown(grid)
+            form = form or self._contents.form
+            self.contents = replace(
+                self._contents, grid=grid, form=form, batch_sizes=sizes
+            )
         if self._ahead is None and self._is_elsewhere(storage, device):
             self._ahead = CopiedAhead(device)
-        return self.grid
 
-    def _forget_overflown(self, grid: Grid) -> None:
-        """Make holes of snapshots that are too large for the dtypes they now have."""
+    def _without_overflown(self, grid: Grid) -> torch.Tensor:
+        """Sizes with holes for snapshots too large for the dtypes they now have."""
+        sizes = self.batch_sizes.clone()
         for row, column in self.batch_sizes.nonzero().tolist():
             filled = self.batch_sizes[row].nonzero().flatten().to(grid.against.device)
             numbers = (
@@ -300,7 +395,8 @@ class SnapshotMemory:
                 grid.against[row, column].index_select(1, filled),
             )
             if not all(bool(one.isfinite().all()) for one in numbers):
-                self.batch_sizes[row, column] = 0
+                sizes[row, column] = 0
+        return sizes
 
     @staticmethod
     def _is_elsewhere(storage: torch.device, device: torch.device) -> bool:
@@ -311,13 +407,14 @@ class SnapshotMemory:
         return {**self.__dict__, "_ahead": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._restore(state)
         # What is sent to a spawned process comes in memory shared with all others.
-        self.batch_sizes = _own(self.batch_sizes)
-        self.stretches = _own(self.stretches)
-        if self.grid is not None:
-            for name, tensor in self.grid.tensors().items():
-                setattr(self.grid, name, _own(tensor))
+        contents: Contents = state["_contents"]
+        grid = contents.grid
+        if grid is not None:
+            grid = Grid(**{name: _own(t) for name, t in grid.tensors().items()})
+        kept = contents.bookkeeping()
+        own: dict[str, Any] = {name: _own(t) for name, t in kept.items()}
+        self._restore({**state, "_contents": replace(contents, grid=grid, **own)})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SnapshotMemory:
         """Without the copy that __setstate__ makes of tensors on a GPU."""
@@ -327,11 +424,18 @@ class SnapshotMemory:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._contents.versions = self._contents.versions_now()
         if self.grid is not None:
             self._place(self.grid.size, self.grid.labels.device)
 
 
 _VECTORS = ("class_weights", "embeddings")
+# Numbers that an algorithm keeps for each cell of a row.
+UNITS: dict[str, Callable[[Size], int]] = {
+    "row_softmax": lambda size: size.batch_size,
+    "proxy_anchor": lambda size: size.classes,
+    "concatenation": lambda size: 0,
+}
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:
@@ -344,5 +448,5 @@ def _fill(target: torch.Tensor, values: torch.Tensor) -> None:
 
     Not even a weight of 0 would make what a bad batch has left there harmless.
     """
-    target[: len(values)] = values.to(target)
+    target[: len(values)].copy_(values)
     target[len(values) :] = 0

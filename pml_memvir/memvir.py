@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
+import threading
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,12 +13,15 @@ from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 from . import algorithms, bad_batches, checks
 from . import class_weights as c_w
 from . import distributed
+from .algorithms.outcome import Outcome
 from .bad_batches import BadBatches
 from .checkpoints import Checkpoints
+from .form import Form
 from .inner_attributes import InnerLossAttributes
 from .insight import Insight
 from .memory import SnapshotMemory
-from .snapshots import Snapshots
+from .snapshots import Notes, Snapshots
+from .warn import warn
 from .watched import RECORDED, Watched
 
 
@@ -147,8 +151,10 @@ class MemVir(
         self._bad_batches = BadBatches(self._memory)
         self._calls = 0
         self._num_virtual_steps = 0
+        self._num_emptied = 0
         self._insight: Insight | None = None  # of the last step with virtual classes
-        self._stored_by: str | None = None  # the algorithm whose form the memory has
+        self._unfinished: _Left | None = None  # of a step that was interrupted
+        self._turn = threading.RLock()
         self.loss = loss  # last: from here on its attributes are the wrapper's, too
         self.add_to_recordable_attributes(
             list_of_names=[
@@ -174,7 +180,8 @@ class MemVir(
         arguments = (embeddings, labels, indices_tuple, ref_emb, ref_labels)
         if _is_compiling():
             return _outside_the_graph(self, *arguments)
-        return self._forward(*arguments)
+        with self._turn:  # threads are served one after the other
+            return self._forward(*arguments)
 
     def _forward(
         self,
@@ -217,27 +224,21 @@ class MemVir(
 
         slot = self._schedule.slot(self._calls)
         columns_met = self._memory.columns_met(slot)
-        self._insight = None
+        form = None
         if self.step < self.warmup_steps and not columns_met:
             value = self.loss(embeddings, labels, indices_tuple)
-            self._leave_hole()
-            rows = self._layout.rows(self.loss)
-            self._bad_batches.ask(self._calls, embeddings, rows, None, in_range)
+            outcome = Outcome(value, self._layout.rows(self.loss), embeddings.detach())
         else:
             checks.check_reducer(self.loss)
             self._memory.to(embeddings.device, self._layout.get(self.loss).dtype)
             algorithm = self._choose_algorithm()
             columns_met = self._memory.columns_met(slot)  # fewer if it was emptied
             outcome = algorithm(embeddings, labels, indices_tuple, self._memory, slot)
-            self._remember(outcome, labels, in_range)
-            self._stored_by = algorithm.name
-            self._insight = outcome.insight if columns_met else None
-            value = outcome.value
-        self._num_virtual_steps = len(columns_met)
-        self._calls += 1  # whatever comes to light below, this step is done
+            form = algorithm.memory_form
+        self._leave(outcome, labels, in_range, form, len(columns_met))
         self._settle(self._calls - 1 - self._schedule.calls_until_met)
         self._memory.fetch_ahead(self._schedule.slot(self._calls))
-        return value
+        return outcome.value
 
     @property
     def num_virtual_steps(self) -> int:
@@ -256,6 +257,16 @@ class MemVir(
         On a GPU the last one is not counted before it has been computed.
         """
         return self._bad_batches.num_non_finite
+
+    @property
+    def num_emptied(self) -> int:
+        """Times that the memory was emptied as it did not fit the loss any more."""
+        return self._num_emptied
+
+    @property
+    def num_renewed(self) -> int:
+        """Rows of the memory whose kept numbers were made anew for another setting."""
+        return self._memory.num_renewed
 
     @property
     def algorithm_used(self) -> str:
@@ -376,42 +387,94 @@ class MemVir(
         """The algorithm for the loss as it is now; the memory fits it or is emptied."""
         algorithm = self._best_algorithm()
         shape = tuple(self._layout.get(self.loss).shape)
-        reason = ""
-        if not self._memory.holds(self._layout.rows(self.loss)):
+        if self._memory.was_written_to():
+            reason = "its tensors have been changed in place, and are no snapshots"
+        elif not self._memory.holds(self._layout.rows(self.loss)):
             reason = f"the class weights now have shape {shape}"
-        elif self._memory.nbytes and self._stored_by != algorithm.name:
-            reason = f"the loss now goes by {algorithm.name}, not {self._stored_by}"
+        else:
+            reason = self._memory.adapt(algorithm.memory_form)
         if reason:
-            warnings.warn(f"MemVir's memory is emptied: {reason}.", stacklevel=6)
+            warn(f"MemVir's memory is emptied: {reason}.")
             self.reset_memory()
+            self._num_emptied += 1
         return algorithm
 
-    def _remember(
-        self, outcome: algorithms.Outcome, labels: torch.Tensor, in_range: torch.Tensor
+    def _leave(
+        self,
+        outcome: Outcome,
+        labels: torch.Tensor,
+        in_range: torch.Tensor,
+        form: Form | None,
+        num_virtual_steps: int,
     ) -> None:
-        """Leave this step's snapshot, if it is one that leaves any."""
+        """End this step: all that can fail first, then what it leaves behind."""
         class_weights, embeddings = outcome.class_weights, outcome.embeddings
-        notes = None
-        if self.step < self.warmup_steps:
-            self._leave_hole()
-        elif self._schedule.stores(self._calls):
-            slot = self._schedule.slot(self._calls)
+        notes, remembers = None, False
+        if self.step >= self.warmup_steps and self._schedule.stores(self._calls):
+            assert form is not None
+            remembers = True
             notes = outcome.notes() if outcome.notes else None
-            self._memory.remember(slot, class_weights, embeddings, labels, notes)
-        self._bad_batches.ask(self._calls, embeddings, class_weights, notes, in_range)
+            self._memory.make_room(form, class_weights, len(labels))
+        ask = self._bad_batches.questions(embeddings, class_weights, notes, in_range)
+        left = _Left(
+            self._calls, outcome, labels, notes, remembers, ask, num_virtual_steps
+        )
+        try:
+            self._unfinished = left  # from here on the step has happened
+            self._finish()
+        except BaseException:
+            self._finish()
+            raise
 
-    def _leave_hole(self) -> None:
-        if self._schedule.stores(self._calls):
-            self._memory.forget(self._schedule.slot(self._calls))
+    def _finish(self) -> None:
+        """Do what is left to be done of a step; after an interrupt, once more."""
+        left = self._unfinished
+        if left is None:
+            return
+        if self._schedule.stores(left.call):
+            slot, outcome = self._schedule.slot(left.call), left.outcome
+            if left.remembers:
+                self._memory.remember(
+                    slot,
+                    outcome.class_weights,
+                    outcome.embeddings,
+                    left.labels,
+                    left.notes,
+                )
+            else:
+                self._memory.forget(slot)
+        self._bad_batches.ask(left.call, left.questions)
+        self._num_virtual_steps = left.num_virtual_steps
+        self._insight = left.outcome.insight if left.num_virtual_steps else None
+        self._calls = left.call + 1
+        self._unfinished = None
 
     def _settle(self, needed_up_to: int | None = None) -> None:
         """Make holes of bad snapshots of calls up to this one, by default of all."""
+        self._finish()
         needed_up_to = self._calls if needed_up_to is None else needed_up_to
         self._bad_batches.settle(needed_up_to, self._layout.num_classes(self.loss))
 
     def __getstate__(self) -> dict[str, Any]:
         self._settle()  # what is on its way can be neither copied nor saved
-        return {**self.__dict__, "_insight": None}
+        return {**self.__dict__, "_insight": None, "_turn": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        set_state: Any = super().__setstate__
+        set_state({**state, "_turn": threading.RLock()})
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a step leaves behind, until it is where it belongs."""
+
+    call: int
+    outcome: Outcome
+    labels: torch.Tensor
+    notes: Notes | None
+    remembers: bool
+    questions: torch.Tensor
+    num_virtual_steps: int
 
 
 _NOT_APPLICABLE = "MemVir needs labels and does not support ref_emb"

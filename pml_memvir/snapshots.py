@@ -8,8 +8,6 @@ from functools import cached_property
 
 import torch
 
-Key = tuple[float, ...]
-
 
 @dataclass(frozen=True)
 class Snapshots:
@@ -57,13 +55,13 @@ class Notes:
         own: (R,), of the snapshot alone.
         against: (R, N), of the snapshot against each cell of its row, itself included.
         of_others: (N, R), of each cell of the row against the snapshot.
-        key: settings of the loss that these numbers depend on.
+        key: of the settings of the loss that these numbers depend on.
     """
 
     own: torch.Tensor
     against: torch.Tensor
     of_others: torch.Tensor
-    key: Key
+    key: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Row:
     batch_sizes: tuple[int, ...]
     column: int
     own_class_weights: torch.Tensor | None
-    key: Key
+    key: int
 
     @cached_property
     def real(self) -> torch.Tensor:

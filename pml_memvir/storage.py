@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ class Size:
         return self.columns * (weights + self.rows * cell)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Grid:
     """All storage: (rows, columns, ...) each, of class weights as many as there are."""
 
@@ -53,27 +53,47 @@ class Grid:
     against: torch.Tensor  # ..., R, columns
 
     @classmethod
-    def allocate(cls, size: Size, device: torch.device, storage: torch.device) -> Grid:
+    def allocate(
+        cls,
+        size: Size,
+        device: torch.device,
+        storage: torch.device,
+        contents: Grid | None = None,
+    ) -> Grid:
         """Zeros, class weights and embeddings on the storage device.
+
+        Args:
+            contents: what is copied to the beginning, of a size that is nowhere larger.
+                Tensors of it that have the size already are taken as they are.
 
         Raises:
             MemoryError: there is not enough; it says how much is needed.
         """
         cells = (size.rows, size.columns)
         weights = (size.weights_rows, size.columns, size.classes, size.embedding_size)
-        exact = torch.empty(0, dtype=size.exact, device=device)
+        pin = _is_to_be_pinned(device, storage)
         vectors: dict[str, Any] = {
             "dtype": size.dtype,
             "device": storage,
-            "pin_memory": _is_to_be_pinned(device, storage),
+            "pin_memory": pin,
+        }
+        exact: dict[str, Any] = {"dtype": size.exact, "device": device}
+        wanted: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+            "class_weights": (weights, vectors),
+            "embeddings": ((*cells, size.batch_size, size.embedding_size), vectors),
+            "labels": (
+                (*cells, size.batch_size),
+                {"dtype": torch.long, "device": device},
+            ),
+            "own": ((*cells, size.units), exact),
+            "against": ((*cells, size.units, size.columns), exact),
         }
         try:
-            grid = cls(
-                torch.empty(weights, **vectors),
-                torch.empty((*cells, size.batch_size, size.embedding_size), **vectors),
-                torch.empty((*cells, size.batch_size), dtype=torch.long, device=device),
-                exact.new_empty((*cells, size.units)),
-                exact.new_empty((*cells, size.units, size.columns)),
+            return cls(
+                **{
+                    name: _filled(getattr(contents, name, None), shape, options)
+                    for name, (shape, options) in wanted.items()
+                }
             )
         except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one
             if "memory" not in str(error).lower():
@@ -85,9 +105,6 @@ class Grid:
                 "step_gap; "
                 'memory_device="cpu" takes it off a GPU'
             ) from error
-        for tensor in grid.tensors().values():
-            tensor.zero_()
-        return grid
 
     @staticmethod
     def names() -> list[str]:
@@ -122,15 +139,30 @@ class Grid:
             )
         )
 
-    def copied_to(
-        self, size: Size, device: torch.device, storage: torch.device
-    ) -> Grid:
-        """Its contents in a grid of another size, none smaller, or elsewhere."""
-        new = Grid.allocate(size, device, storage)
-        for name, tensor in self.tensors().items():
-            target = new.tensors()[name]
-            target[tuple(slice(length) for length in tensor.shape)] = tensor.to(target)
-        return new
+    def without_notes(self, units: int) -> Grid:
+        """Its snapshots, and room for other numbers beside them."""
+        cells, columns = self.own.shape[:2], self.own.shape[1]
+        own = self.own.new_zeros((*cells, units))
+        return replace(self, own=own, against=own.new_zeros((*own.shape, columns)))
+
+
+def _filled(
+    contents: torch.Tensor | None, shape: tuple[int, ...], options: dict[str, Any]
+) -> torch.Tensor:
+    """Zeros behind what there is; the very same tensor if it is like that already."""
+    if contents is not None:
+        is_like = contents.shape == shape and contents.dtype == options["dtype"]
+        pinned = not options.get("pin_memory") or contents.is_pinned()
+        if is_like and contents.device == options["device"] and pinned:
+            return contents
+    tensor = torch.empty(shape, **options)
+    if contents is None:
+        return tensor.zero_()
+    part = tuple(slice(length) for length in contents.shape)
+    if contents.shape != shape:
+        tensor.zero_()
+    tensor[part] = contents.to(tensor)
+    return tensor
 
 
 def _is_to_be_pinned(device: torch.device, storage: torch.device) -> bool:

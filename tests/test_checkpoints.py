@@ -6,7 +6,7 @@ import io
 import pytest
 import torch
 
-from pml_memvir import MemVir, losses
+from pml_memvir import MemVir, losses, memory_state
 
 from .catalog import EMBEDDING_SIZE, NUM_CLASSES, norm_softmax, ragged, train
 
@@ -82,37 +82,58 @@ def test_a_checkpoint_of_other_settings_is_refused(change):
     assert torch.equal(other.W, weight)
 
 
+def spoilt(state, spoil):
+    """A state whose memory, names without "memory.", somebody has spoilt."""
+    memory = {k[7:]: v for k, v in state.items() if k.startswith("memory.")}
+    spoil(memory)
+    memory = {f"memory.{name}": value for name, value in memory.items()}
+    return {"loss.W": state["loss.W"], **memory}
+
+
+def _text(**changes):
+    """The settings of a MemVir, one of them changed."""
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    train(memvir, ragged(0, 5))
+    text = memory_state.unpack(memvir.state_dict()["memory.settings"])
+    return memory_state.pack(text | changes)
+
+
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (lambda s: s.update(version=99), "version 1, got 99"),
-        (lambda s: s["memory"].pop("labels"), "must hold"),
-        (lambda s: s["memory"].pop("batch_sizes"), "batch_sizes must have shape"),
+        (lambda s: s.update(version=torch.tensor(99)), "version 2, got 99"),
+        (lambda s: s.pop("labels"), "memory.labels is missing"),
+        (lambda s: s.pop("batch_sizes"), "memory.batch_sizes is missing"),
         (
-            lambda s: s["memory"].update(labels=torch.zeros(1, 2, 3).long()),
+            lambda s: s.update(labels=torch.zeros(1, 2, 3).long()),
             "do not fit together",
         ),
         (
-            lambda s: s["memory"].update(labels=torch.zeros(2, 2, 6)),
+            lambda s: s.update(labels=torch.zeros(2, 2, 6)),
             "labels must be a tensor of int64, got torch.float32",
         ),
         (
-            lambda s: s["memory"].update(own=s["memory"]["own"].to_sparse()),
+            lambda s: s.update(own=s["own"].to_sparse()),
             "own must be a tensor of floats, got one .* of layout torch.sparse_coo",
         ),
         (
-            lambda s: s["memory"].update(
-                batch_sizes=torch.ones(2, 2).int().to_sparse()
-            ),
+            lambda s: s.update(batch_sizes=torch.ones(2, 2).int().to_sparse()),
             "batch_sizes must be integers, got torch.int32, torch.sparse_coo",
         ),
+        (
+            lambda s: s.update(
+                class_weights=torch.zeros(1, 1, 1, 1).expand(2, 2, 5, 6)
+            ),
+            "class_weights must be a tensor of floats, got one without data",
+        ),
+        (lambda s: s.update(settings=_text(form="?")), "form is not known: '?'"),
+        (lambda s: s.update(settings=_text(settings=3)), "settings must be a dict"),
     ],
 )
 def test_a_damaged_memory_is_refused(spoil, message):
     memvir = norm_softmax(num_steps=2, step_gap=1)
     train(memvir, ragged(0, 5))
-    state = memvir.state_dict()
-    spoil(state["_extra_state"])
+    state = spoilt(memvir.state_dict(), spoil)
     other = norm_softmax(num_steps=2, step_gap=1)
     with pytest.raises(ValueError, match=message):
         other.load_state_dict(state)
@@ -123,7 +144,7 @@ def test_what_is_loaded_needs_no_gradient():
     memvir = norm_softmax(num_steps=2, step_gap=1, algorithm="concatenation")
     train(memvir, ragged(0, 5))
     state = copy.deepcopy(memvir.state_dict())
-    state["_extra_state"]["memory"]["embeddings"].requires_grad_()
+    state["memory.embeddings"].requires_grad_()
     memvir.load_state_dict(state)
     for x, y in ragged(1, 4):
         memvir(x, y).backward()
@@ -132,26 +153,29 @@ def test_what_is_loaded_needs_no_gradient():
 def test_a_loader_that_writes_into_the_state_does_not_spoil_the_memory():
     """As torch.distributed.checkpoint does."""
     memvir = norm_softmax(num_steps=2, step_gap=1)
-    memvir.state_dict()["_extra_state"]["memory"]["batch_sizes"].fill_(3)
+    memvir.state_dict()["memory.batch_sizes"].fill_(3)
     assert len(train(memvir, ragged(0, 5))) == 5
 
 
 def test_a_loaded_state_is_a_copy():
     memvir = norm_softmax(num_steps=2, step_gap=1)
     train(memvir, ragged(0, 5))
-    state = memvir.state_dict()["_extra_state"]
-    before = copy.deepcopy(state["memory"])
+    state = memvir.state_dict()
+    before = copy.deepcopy(state)
     other = norm_softmax(num_steps=2, step_gap=1)
-    other.set_extra_state(state)
+    other.load_state_dict(state)
     train(other, ragged(1, 3))
     for name, tensor in before.items():
-        assert name == "keys" or torch.equal(state["memory"][name], tensor)
+        assert torch.equal(state[name], tensor)
 
 
 @pytest.mark.parametrize("num_classes, size", [(4, 6), (5, 7)])
 def test_a_checkpoint_of_another_shape_is_refused(num_classes, size):
     memvir = norm_softmax(num_steps=2, step_gap=1)
     other = MemVir(losses.NormSoftmax(num_classes, size), 2, 1)
+    with pytest.raises(ValueError, match="loss.W must have shape"):
+        other.load_state_dict(memvir.state_dict())
+    train(memvir, ragged(0, 2))
     with pytest.raises(ValueError, match="expected (num_classes|embedding_size)="):
         other.load_state_dict(memvir.state_dict())
 
@@ -174,11 +198,9 @@ def test_a_memory_whose_parts_do_not_fit_is_refused(name, change):
     memvir = norm_softmax(num_steps=2, step_gap=1)
     train(memvir, ragged(0, 5))
     state = memvir.state_dict()
-    state["_extra_state"]["memory"][name] = change(
-        state["_extra_state"]["memory"][name]
-    )
+    state[f"memory.{name}"] = change(state[f"memory.{name}"])
     other = norm_softmax(num_steps=2, step_gap=1)
-    with pytest.raises(ValueError, match="fit together|2 keys"):
+    with pytest.raises(ValueError, match="fit together|keys must have shape"):
         other.load_state_dict(state)
     assert other.step == 0 and other.memory_nbytes == 0
 
@@ -193,32 +215,33 @@ def test_a_memory_whose_parts_do_not_fit_is_refused(name, change):
         "num_non_finite",
         "rank",
         "world_size",
-        "stored_by",
-        "memory",
+        "keys",
+        "seal",
+        "own",
     ],
 )
 def test_an_incomplete_state_is_refused(name):
     memvir = norm_softmax(num_steps=2, step_gap=1)
     train(memvir, ragged(0, 5))
-    state = memvir.get_extra_state()
-    del state[name]
+    state = memvir.state_dict()
+    del state[f"memory.{name}"]
     other = norm_softmax(num_steps=2, step_gap=1)
-    with pytest.raises(ValueError, match=f"state lacks {name}"):
-        other.set_extra_state(state)
+    with pytest.raises(ValueError, match=f"memory.{name} is missing"):
+        other.load_state_dict(state)
     assert other.step == 0 and other.memory_nbytes == 0
 
 
 def test_filled_cells_without_a_memory_are_refused():
     memvir = norm_softmax(num_steps=2, step_gap=1)
     train(memvir, ragged(0, 5))
-    state = memvir.get_extra_state()
+    state = memvir.state_dict()
     for name in ("class_weights", "embeddings", "labels", "own", "against"):
-        del state["memory"][name]
-    with pytest.raises(ValueError, match="must hold"):
-        norm_softmax(num_steps=2, step_gap=1).set_extra_state(state)
+        del state[f"memory.{name}"]
+    with pytest.raises(ValueError, match="memory.class_weights is missing"):
+        norm_softmax(num_steps=2, step_gap=1).load_state_dict(state)
 
 
 @pytest.mark.parametrize("state", [None, [], {"version": 1.5}])
 def test_what_is_no_state_is_refused(state):
     with pytest.raises(ValueError, match="must be of version"):
-        norm_softmax(num_steps=2, step_gap=1).set_extra_state(state)
+        norm_softmax(num_steps=2, step_gap=1).load_state_dict({"_extra_state": state})

@@ -209,10 +209,12 @@ def test_resume_within_a_stretch(at, algorithm):
 def test_a_state_without_its_stretches_is_refused():
     memvir = norm_softmax(num_steps=2, step_gap=3, class_weights_every=4)
     train(memvir, ragged(0, 6))
-    state = memvir.get_extra_state()
-    del state["memory"]["stretches"]
+    state = memvir.state_dict()
     with pytest.raises(ValueError, match=r"stretches must have shape \(1, 3\)"):
-        memvir.set_extra_state(state)
+        memvir.load_state_dict(state | {"memory.stretches": torch.zeros(1, 2).long()})
+    del state["memory.stretches"]
+    with pytest.raises(ValueError, match="memory.stretches is missing"):
+        memvir.load_state_dict(state)
 
 
 @pytest.mark.parametrize(

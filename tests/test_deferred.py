@@ -32,8 +32,7 @@ def slow_device(monkeypatch):
     Event.now = Event.waited = 0
     delay = [1]
 
-    def put(self, step, *answers):
-        host = torch.stack(answers)
+    def put(self, step, host):
         self._pending.append(deferred._Pending(step, host, Event(step + delay[0])))
 
     monkeypatch.setattr(deferred.DeferredAnswers, "put", put)
@@ -60,14 +59,13 @@ def test_bad_snapshots_are_never_met(step_gap, delay, slow_device, monkeypatch):
     batches = spoilt(ragged(0, 12), 4)
     with pytest.warns(UserWarning, match="Step 4 has NaN"):
         steps(memvir, batches)
-    late = memvir.state_dict()["_extra_state"]
+    late = memvir.state_dict()
     monkeypatch.undo()
     expected = norm_softmax(num_steps=3, step_gap=step_gap)
     with pytest.warns(UserWarning, match="Step 4 has NaN"):
         train(expected, batches)
     assert torch.equal(
-        late["memory"]["batch_sizes"],
-        expected.get_extra_state()["memory"]["batch_sizes"],
+        late["memory.batch_sizes"], expected.state_dict()["memory.batch_sizes"]
     )
     more = ragged(1, 6)
     for a, b in zip(train(memvir, more), train(expected, more)):
@@ -78,7 +76,7 @@ def test_nobody_waits_for_answers_that_come_in_time(slow_device):
     memvir = norm_softmax(num_steps=3, step_gap=2)
     steps(memvir, ragged(0, 12))
     assert Event.waited == 0
-    memvir.get_extra_state()
+    memvir.state_dict()
     assert Event.waited == 1 and not memvir._bad_batches._answers._pending
 
 
@@ -87,8 +85,9 @@ def test_labels_of_a_gpu_are_refused_a_step_later(slow_device):
     steps(memvir, ragged(0, 3))
     x, y = ragged(1, 1)[0]
     outcome_labels = torch.zeros((), dtype=torch.bool)
-    yes = ~outcome_labels
-    memvir._bad_batches._answers.put(memvir.step - 1, outcome_labels, yes, yes)
+    answers = torch.stack([outcome_labels, ~outcome_labels, ~outcome_labels])
+    memvir._bad_batches._answers._pending.clear()
+    memvir._bad_batches._answers.put(memvir.step - 1, answers)
     Event.now = memvir.step
     with pytest.raises(ValueError, match="labels of step 2 were not 0 to 4"):
         memvir(x, y)

@@ -236,7 +236,8 @@ def test_start_in_mid_training(runs):
     assert len(plain) == 2 and virtual == at_end == 2 * CLASSES
     # A network that began anew would be above the first epoch's loss again.
     assert third < plain[1] + math.log(3) < plain[0] + 0.5
-    assert "_extra_state" not in load(runs.folder / "mid" / "plain.pth")["loss"]
+    plain = load(runs.folder / "mid" / "plain.pth")["loss"]
+    assert not any("memory" in key for key in plain)
     check_test(printed)
 
 
@@ -279,9 +280,10 @@ def test_lightning_module(runs):
     states = [load(folder / x / "latest.ckpt") for x in ("whole", "resumed")]
     for key in ("state_dict", "optimizer_states", "epoch", "global_step"):
         assert equal(*(state[key] for state in states)), key
-    memory = states[0]["state_dict"]["loss_func._extra_state"]
-    assert memory["calls"] == 4 * STEPS_AN_EPOCH == states[0]["global_step"]
-    assert memory["memory"]["embeddings"].any()
+    state = states[0]["state_dict"]
+    calls = int(state["loss_func.memory.calls"])
+    assert calls == 4 * STEPS_AN_EPOCH == states[0]["global_step"]
+    assert state["loss_func.memory.embeddings"].any()
 
 
 def test_accelerate_loop(runs):
@@ -298,7 +300,7 @@ def test_accelerate_loop(runs):
     for name in ("pytorch_model.bin", "pytorch_model_1.bin", "optimizer.bin"):
         assert equal(*(load(folder / name) for folder in folders)), name
     memvir = load(folders[1] / "pytorch_model_1.bin")
-    assert memvir["_extra_state"]["memory"]["embeddings"].any()
+    assert memvir["memory.embeddings"].any()
 
 
 def ranks_of(folder):
@@ -309,8 +311,12 @@ def ranks_of(folder):
 
 
 def memory_of(rank):
-    (state,) = (v for k, v in rank["loss"].items() if k.endswith("_extra_state"))
-    return state
+    """The memory's part of a rank's checkpoint."""
+    return {
+        key.partition("memory.")[2]: value
+        for key, value in rank["loss"].items()
+        if "memory." in key
+    }
 
 
 @pytest.mark.skipif(
@@ -326,7 +332,7 @@ def test_distributed(runs):
             for rank in ranks
         ]
         assert weights[0] and equal(*weights)
-    memories = [memory_of(rank)["memory"]["embeddings"] for rank in ranks]
+    memories = [memory_of(rank)["embeddings"] for rank in ranks]
     assert memories[0].shape == memories[1].shape
     assert not torch.equal(*memories)  # each of its own batches
 

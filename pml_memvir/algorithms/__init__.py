@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from ..class_weights import ClassWeightLayout
+from ..form import Form
 from ..memory import SnapshotMemory
 from .concatenation import Concatenation
 from .outcome import Outcome
@@ -23,6 +24,11 @@ class Algorithm(Protocol):
     """Computes a step's loss with the memory's row, and what is to be remembered."""
 
     name: str
+
+    @property
+    def memory_form(self) -> Form:
+        """In what form it wants to meet snapshots."""
+        ...
 
     def __call__(
         self,

@@ -5,14 +5,14 @@ Costs (N+1)^2 B C D a step. It is the reference for every faster algorithm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from ..class_weights import ClassWeightLayout
+from ..form import Form
 from ..memory import SnapshotMemory
 from ..snapshots import Snapshots
 from .outcome import Outcome
@@ -26,6 +26,12 @@ class Concatenation:
     def __init__(self, loss: torch.nn.Module, layout: ClassWeightLayout) -> None:
         self.loss = loss
         self.layout = layout
+
+    @property
+    def memory_form(self) -> Form:
+        """As they are: right for any loss with so many class weights."""
+        classes = self.layout.num_classes(self.loss)
+        return Form(self.name, classes, self.layout.num_centers(self.loss))
 
     def __call__(
         self,
@@ -80,29 +86,31 @@ def concatenation(
         **_only_actual_rows(loss, len(layout.rows(loss)), batch_size),
         **_labels_folded(loss, num_classes),
     }
-    with _shadowed(loss, attributes):
-        return loss(
-            torch.cat([embeddings, virtual_embeddings.to(embeddings.dtype)]),
-            torch.cat([labels, virtual_labels]),
-            _full_weight(indices_tuple, batch_size, num_virtual),
-        )
-
-
-@contextmanager
-def _shadowed(loss: torch.nn.Module, attributes: dict[str, Any]) -> Iterator[None]:
-    """Give the loss other attributes for a while.
-
-    Written to the instance's `__dict__`, they hide parameters and submodules of the
-    same name, which stay where they are; `loss.W = tensor` would raise.
-    """
+    arguments = (
+        torch.cat([embeddings, virtual_embeddings.to(embeddings.dtype)]),
+        torch.cat([labels, virtual_labels]),
+        _full_weight(indices_tuple, batch_size, num_virtual),
+    )
     hidden = {k: loss.__dict__[k] for k in attributes if k in loss.__dict__}
-    loss.__dict__.update(attributes)
     try:
-        yield
-    finally:
-        for name in attributes:
-            del loss.__dict__[name]
-        loss.__dict__.update(hidden)
+        try:
+            # In the instance's `__dict__` they hide parameters and submodules of the
+            # same name, which stay where they are; `loss.W = tensor` would raise.
+            loss.__dict__.update(attributes)
+            return loss(*arguments)
+        finally:
+            _put_back(loss, attributes, hidden)
+    except BaseException:  # an interrupt may have come before that
+        _put_back(loss, attributes, hidden)
+        raise
+
+
+def _put_back(
+    loss: torch.nn.Module, attributes: Iterable[str], hidden: dict[str, Any]
+) -> None:
+    for name in attributes:
+        loss.__dict__.pop(name, None)
+    loss.__dict__.update(hidden)
 
 
 def _only_actual_rows(

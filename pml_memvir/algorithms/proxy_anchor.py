@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from ..insight import Insight
-from ..snapshots import Key, Notes, Row
+from ..snapshots import Notes, Row
 from .eager import Eager, chunk_steps
 
 # From positive and negative terms of all proxies, actual ones first, and the number of
@@ -56,7 +56,7 @@ class Problem:
 
 def proxy_anchor(
     rows: torch.Tensor, proxies: torch.Tensor, problem: Problem
-) -> tuple[torch.Tensor, Callable[[Key], Notes], Insight]:
+) -> tuple[torch.Tensor, Callable[[int], Notes], Insight]:
     """The reduced loss over actual and virtual proxies and embeddings.
 
     Args:
@@ -182,7 +182,7 @@ class _Step:
             )
             self.dX.add_(P.to(V.dtype) @ V)
 
-    def notes(self, key: Key) -> Notes:
+    def notes(self, key: int) -> Notes:
         """What is to be kept beside the snapshot of this step; miners left out."""
         against = self.of_actual.clone()
         against[:, self.p.row.column] = self.own

@@ -10,8 +10,9 @@ from pytorch_metric_learning.losses import ProxyAnchorLoss
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from ..class_weights import ClassWeightLayout
+from ..form import Form, key_of, unit
 from ..memory import SnapshotMemory
-from ..snapshots import Key, Notes, Row
+from ..snapshots import Notes, Row
 from .outcome import Outcome
 from .own_forward import needs_own_forward
 from .proxy_anchor import Problem, proxy_anchor
@@ -53,10 +54,14 @@ class ProxyAnchor:
         return cls(loss, layout, chunk_steps) if fits else None
 
     @property
-    def key(self) -> Key:
-        distance = self.loss.distance
-        normalises = float(distance.normalize_embeddings)
-        return (float(self.loss.alpha), float(self.loss.margin), distance.p, normalises)
+    def key(self) -> int:
+        return key_of(self.loss, float(self.loss.alpha), float(self.loss.margin))
+
+    @property
+    def memory_form(self) -> Form:
+        distance, classes = self.loss.distance, self.layout.num_classes(self.loss)
+        p = float(distance.p) if distance.normalize_embeddings else None
+        return Form(self.name, classes, 1, p, p)
 
     def __call__(
         self,
@@ -72,10 +77,10 @@ class ProxyAnchor:
             embeddings = embeddings.to(loss.proxies.dtype)
             row = memory.row(slot, embeddings.device)
             if row.filled and row.key != self.key:
-                self.renew_notes(memory.whole_row(slot))
-                memory.set_key(slot, self.key)
-            rows = loss.distance.maybe_normalize(embeddings)
-            proxies = loss.distance.maybe_normalize(loss.proxies)
+                row = memory.renew(slot, self.key, self.renew_notes)
+            form = self.memory_form
+            rows = unit(embeddings, form.embeddings)
+            proxies = unit(loss.proxies, form.class_weights)
             weights = lmu.convert_to_weights(indices_tuple, labels, embeddings.dtype)
             problem = Problem(
                 labels,

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from ..insight import Insight, Shares
-from ..snapshots import Key, Notes, Row
+from ..snapshots import Notes, Row
 from .centers import OneCenter
 from .eager import Eager, chunk_steps
 from .reduction import Reduction
@@ -63,7 +63,7 @@ class Blocks:
     of_actual: torch.Tensor
     of_virtual: torch.Tensor
 
-    def notes(self, target: torch.Tensor, column: int, key: Key) -> Notes:
+    def notes(self, target: torch.Tensor, column: int, key: int) -> Notes:
         """What is to be kept beside the snapshot of this step, in its column."""
         against = self.of_actual.clone()
         against[:, column] = self.own

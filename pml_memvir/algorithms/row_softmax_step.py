@@ -9,6 +9,7 @@ from pytorch_metric_learning.losses import ProxyNCALoss
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from ..class_weights import ClassWeightLayout
+from ..form import Form, unit
 from ..memory import SnapshotMemory
 from ..snapshots import Notes, Row
 from .eager import chunk_steps
@@ -54,6 +55,16 @@ class RowSoftmax:
             return None
         return cls(loss, layout, form, chunk_steps)
 
+    @property
+    def memory_form(self) -> Form:
+        return Form(
+            self.name,
+            self.layout.num_classes(self.loss),
+            self.layout.num_centers(self.loss),
+            self.form.row_norm,
+            self.form.class_norm,
+        )
+
     def __call__(
         self,
         embeddings: torch.Tensor,
@@ -68,9 +79,10 @@ class RowSoftmax:
             embeddings = embeddings.to(weight.dtype)
             row = memory.row(slot, embeddings.device)
             if row.filled and row.key != self.form.key:
-                self.renew_notes(memory.whole_row(slot))
-                memory.set_key(slot, self.form.key)
-            rows, classes = self.form.rows(embeddings), self.form.classes()
+                row = memory.renew(slot, self.form.key, self.renew_notes)
+            weights = weight if self.layout.class_dim == 0 else weight.t()
+            rows = unit(embeddings, self.form.row_norm)
+            classes = unit(weights, self.form.class_norm)
             target = self.target(rows, classes, labels)
             problem = Problem(
                 labels,
@@ -83,7 +95,6 @@ class RowSoftmax:
             value, blocks, insight = row_softmax(
                 self.form.scale * rows, classes, target, problem
             )
-            weights = weight if self.layout.class_dim == 0 else weight.t()
             value = value + regularisation(self.loss, weights, embeddings, labels)
         rows = rows.detach()
 

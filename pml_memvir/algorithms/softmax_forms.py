@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from pytorch_metric_learning import distances
 from pytorch_metric_learning import losses as pml_losses
-from torch.nn.functional import normalize
 
 from .. import losses as own_losses
+from ..form import key_of
 from .centers import MaxOfCenters, OneCenter, SoftmaxOfCenters
 
 _LEAST_LENGTH = 1e-12  # of torch.nn.functional.normalize
@@ -47,18 +47,20 @@ class SoftmaxForm:
         return OneCenter()
 
     @property
-    def key(self) -> tuple[float, ...]:
-        """Numbers that logits depend on: with another key they must be made anew."""
-        return (self.scale, float(getattr(self.loss, "margin", 0)))
+    def row_norm(self) -> float | None:
+        """p of the norm by which row vectors have unit length; None: as they are."""
+        return None
 
-    def rows(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Row vectors (B, D) of embeddings (B, D)."""
-        return embeddings
+    @property
+    def class_norm(self) -> float | None:
+        """The same of class vectors."""
+        return None
 
-    def classes(self) -> torch.Tensor:
-        """Class vectors (C K, D)."""
-        classes: torch.Tensor = self.loss.class_vectors()
-        return classes.t()
+    @property
+    def key(self) -> int:
+        """Of the settings that logits depend on: with another one they must be made
+        anew."""
+        return key_of(self.loss, self.scale, float(getattr(self.loss, "margin", 0)))
 
     def target(
         self, logits: torch.Tensor, rows: torch.Tensor, classes: torch.Tensor
@@ -74,6 +76,8 @@ class SoftmaxForm:
 
 
 class NormSoftmaxForm(SoftmaxForm):
+    class_norm = 2.0
+
     @property
     def scale(self) -> float:
         return float(self.loss.scale)
@@ -90,6 +94,8 @@ class ProxyNCAForm(NormSoftmaxForm):
 class PMLProxyNCAForm(SoftmaxForm):
     """Squared distances of unit vectors, as in ProxyNCAForm."""
 
+    row_norm = class_norm = 2.0
+
     @property
     def fits(self) -> bool:
         distance = self.loss.distance
@@ -103,12 +109,6 @@ class PMLProxyNCAForm(SoftmaxForm):
     @property
     def scale(self) -> float:
         return 2 * float(self.loss.softmax_scale)
-
-    def rows(self, embeddings: torch.Tensor) -> torch.Tensor:
-        return normalize(embeddings)
-
-    def classes(self) -> torch.Tensor:
-        return normalize(self.loss.proxies)
 
 
 class InnerProductForm(SoftmaxForm):
@@ -125,13 +125,9 @@ class InnerProductForm(SoftmaxForm):
         )
 
     @property
-    def key(self) -> tuple[float, ...]:
+    def row_norm(self) -> float | None:
         distance = self.loss.distance
-        return (*super().key, distance.p, float(distance.normalize_embeddings))
-
-    def rows(self, embeddings: torch.Tensor) -> torch.Tensor:
-        rows: torch.Tensor = self.loss.distance.maybe_normalize(embeddings)
-        return rows
+        return float(distance.p) if distance.normalize_embeddings else None
 
 
 class NormalizedSoftmaxForm(InnerProductForm):
@@ -141,9 +137,9 @@ class NormalizedSoftmaxForm(InnerProductForm):
     def scale(self) -> float:
         return 1 / float(self.loss.temperature)
 
-    def classes(self) -> torch.Tensor:
-        classes: torch.Tensor = self.loss.distance.normalize(self.loss.W, dim=0)
-        return classes.t()
+    @property
+    def class_norm(self) -> float | None:
+        return float(self.loss.distance.p)
 
 
 class CosineForm(InnerProductForm):
@@ -161,9 +157,9 @@ class CosineForm(InnerProductForm):
     def scale(self) -> float:
         return float(self.loss.scale)
 
-    def classes(self) -> torch.Tensor:
-        classes: torch.Tensor = self.loss.distance.normalize(self.loss.W, dim=0)
-        return classes.t()
+    @property
+    def class_norm(self) -> float | None:
+        return float(self.loss.distance.p)
 
     def target(
         self, logits: torch.Tensor, rows: torch.Tensor, classes: torch.Tensor
@@ -187,8 +183,7 @@ class CosineForm(InnerProductForm):
 class SphereFaceForm(CosineForm):
     """Embeddings keep their length."""
 
-    def rows(self, embeddings: torch.Tensor) -> torch.Tensor:
-        return embeddings
+    row_norm = None
 
     def lengths(
         self, rows: torch.Tensor, classes: torch.Tensor
@@ -203,9 +198,7 @@ class SphereFaceForm(CosineForm):
 class LargeMarginForm(SphereFaceForm):
     """Embeddings and class weights keep their length."""
 
-    def classes(self) -> torch.Tensor:
-        classes: torch.Tensor = self.loss.W.t()
-        return classes
+    class_norm = None
 
     def lengths(
         self, rows: torch.Tensor, classes: torch.Tensor
@@ -227,12 +220,13 @@ class SoftTripleForm(InnerProductForm):
         return SoftmaxOfCenters(loss.centers_per_class, loss.gamma, loss.la)
 
     @property
-    def key(self) -> tuple[float, ...]:
-        return (*super().key, float(self.loss.gamma), float(self.loss.la))
+    def class_norm(self) -> float | None:
+        return self.row_norm
 
-    def classes(self) -> torch.Tensor:
-        classes: torch.Tensor = self.loss.distance.maybe_normalize(self.loss.fc.t())
-        return classes
+    @property
+    def key(self) -> int:
+        numbers = (self.loss.gamma, self.loss.la, self.loss.margin)
+        return key_of(self.loss, *map(float, numbers))
 
     def target(
         self, logits: torch.Tensor, rows: torch.Tensor, classes: torch.Tensor
