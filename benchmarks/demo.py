@@ -38,8 +38,8 @@ METRICS = {
 CLASSES_IN_FIGURE = 8
 
 
-# What the study found for these settings (docs/results/follow_up/tables.md: "100 training
-# classes", as of 2,000 steps), but for a quarter of the classes, which it held out.
+# What the study found for these settings (docs/results/follow_up/tables.md, "100
+# training classes", as of 2,000 steps), but for a quarter of the classes, held out.
 STUDY = "+2.64 [+2.35, +2.93] in MAP@R over five seeds"
 
 

@@ -51,7 +51,8 @@ class Contents:
     @classmethod
     def empty(cls, schedule: Schedule) -> Contents:
         def full(value: int, *shape: int) -> torch.Tensor:
-            return torch.full(shape, value, dtype=torch.long, device="cpu")
+            with torch.inference_mode(False):  # it is written to later
+                return torch.full(shape, value, dtype=torch.long, device="cpu")
 
         rows, columns = schedule.num_rows, schedule.num_columns
         stretches = full(-1, schedule.num_weights_rows, columns)
@@ -158,7 +159,7 @@ class SnapshotMemory:
             batch_sizes=tuple(self._sizes(slot)),
             column=column,
             own_class_weights=weights,
-            key=int(self._contents.keys[row]),
+            key=self._contents.keys[row : row + 1].tolist()[0],
         )
 
     def renew(self, slot: int, key: int, renew: Callable[[Row], None]) -> Row:
@@ -343,11 +344,11 @@ class SnapshotMemory:
 
     def _has_weights(self, slot: int) -> bool:
         """Whether an earlier snapshot has brought the class weights of this slot's."""
-        cell = self.schedule.weights_row(slot), self.schedule.cell(slot)[1]
-        stretches = self._contents.stretches
-        return self.schedule.shares_class_weights and int(
-            stretches[cell]
-        ) == self.schedule.stretch(slot)
+        if not self.schedule.shares_class_weights:
+            return False
+        of_row = self._contents.stretches[self.schedule.weights_row(slot)].tolist()
+        _, column = self.schedule.cell(slot)
+        return bool(of_row[column] == self.schedule.stretch(slot))
 
     def _write(self, name: str, cell: tuple[int, int], values: torch.Tensor) -> None:
         target = self._vectors()[name][cell]

@@ -39,10 +39,6 @@ CHANGED = {
     "class_weights.py": {"pml_memvir.register_loss": f"{PACKAGE}.register_loss"},
     "algorithms/softmax_forms.py": {
         "Softmax: embeddings and class weights as they": "Embeddings as they",
-        (
-            "classes: torch.Tensor = self.loss.class_vectors()\n"
-            "        return classes.t()"
-        ): "raise NotImplementedError",
         "Squared distances of unit vectors, as in ProxyNCAForm.": (
             "Of -scale ||x - w||^2, only 2 scale x.w differs in a row, as ||w|| = 1."
         ),
