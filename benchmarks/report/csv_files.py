@@ -51,7 +51,9 @@ def summary_csv(report: Report) -> str:
             delta = one.differences.get(metric) if one else None
             row[f"published_{source}_difference"] = delta
         rows.append(row)
-    columns = [f"published_{s}_{c}" for s in sources() for c in ("mean", "sd", "difference")]
+    columns = [
+        f"published_{s}_{c}" for s in sources() for c in ("mean", "sd", "difference")
+    ]
     about = [*ABOUT, "accuracy", "selection", "metric"]
     numbers = [f"{of}{n}" for of in ("", "difference_") for n in Summary._fields]
     frame = pd.DataFrame(rows, columns=[*about, *numbers, "baseline", *columns])

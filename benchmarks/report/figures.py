@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from .build import Report
 from .names import LOSSES, metric_label, order
 from .notes import about, versions
-from .runs import SEED, TRIAL, Runs
+from .runs import SEED, Runs
 from .selection import LABELS, accuracies
 from .tables import last_insights, of_memvir
 from .text import mathtext
@@ -65,7 +65,7 @@ def differences(report: Report) -> Figure | None:
     grid = figure.subplots(
         *(len(arms), len(metrics)), squeeze=False, sharey="row", height_ratios=ratios
     )
-    colors = dict(zip(report.selections, colormaps["tab10"].colors))
+    colors = dict(zip(report.selections, [f"C{k}" for k in range(10)]))
     legend: dict[str, Any] = {}
     for row, (dataset, of) in zip(grid, arms.items()):
         for axes, metric in zip(row, metrics):
@@ -90,10 +90,14 @@ def differences(report: Report) -> Figure | None:
             axes.set_title(mathtext(metric_label(metric)), fontsize="medium")
             axes.grid(axis="x", alpha=0.3)
         row[0].set_ylabel(mathtext(dataset or "unnamed data set"))
-    title = "Difference to the baseline, in points: mean over pairs of seeds, 95% interval"
+    title = (
+        "Difference to the baseline, in points: mean over pairs of seeds, 95% interval"
+    )
     figure.suptitle(title, fontsize="medium")
     figure.legend(
-        *(legend.values(), legend), loc="outside lower center", ncols=max(1, len(legend))
+        *(legend.values(), legend),
+        loc="outside lower center",
+        ncols=max(1, len(legend)),
     )
     return figure
 
@@ -126,7 +130,7 @@ def curves(report: Report, datasets: Sequence[str]) -> Figure:
     width = max((2.7 if apart else 4.2) * columns, 7)
     size = width, (2.6 if apart else 3.4) * len(panels) + 1.6
     figure = Figure(figsize=size, layout="constrained")
-    share = "row" if apart else "none"
+    share: Any = "row" if apart else "none"
     grid = figure.subplots(len(panels), columns, squeeze=False, sharey=share)
     handles: dict[str, Line2D] = {}
     for row, line in zip(grid, panels):
@@ -135,7 +139,7 @@ def curves(report: Report, datasets: Sequence[str]) -> Figure:
             title = f"{arms.arm.iloc[0]}, {label}" if apart else label
             separator = "\n" if apart else ": "
             title = f"{name}{separator}{title}" if name else title
-            axes.set_title(mathtext(title), fontsize="medium")
+            axes.set_title(mathtext_lines(title), fontsize="medium")
             of_metric = points[points.metric == metric]
             dataset = table[table.dataset == arms.dataset.iloc[0]]
             handles |= _draw_arms(axes, arms, of_metric, report.runs, dataset)
@@ -191,7 +195,9 @@ def shares(report: Report) -> Figure | None:
             color, marker = colormaps["tab10"](number % 10), "os^Dv"[number % 5]
             label = mathtext(loss)
             axes.scatter(of.x, of.y, s=26, color=color, marker=marker, label=label)
-        label = f"{metric_label(report.metrics[0])}: difference to the baseline, in points"
+        label = (
+            f"{metric_label(report.metrics[0])}: difference to the baseline, in points"
+        )
         axes.set(title=mathtext(title), ylabel=mathtext(label), xlim=(0, 1))
         axes.set_xlabel("probability on the actual classes, until the last evaluation")
         axes.grid(alpha=0.3)
@@ -206,7 +212,7 @@ def insights(report: Report) -> Figure | None:
     step. None where it saw nothing.
     """
     seen = of_memvir(report.runs)
-    means = seen.groupby(["experiment", "metric", "step"], sort=False).value.mean()
+    means = seen.groupby(["experiment", "metric", "step"]).value.mean()
     arms = list(dict.fromkeys(seen.experiment))
     if not arms:
         return None
@@ -217,10 +223,12 @@ def insights(report: Report) -> Figure | None:
         for axes, (title, names) in zip(row, PANELS.items()):
             for number, (name, label) in enumerate(names.items()):
                 if (arm, name) in means.index.droplevel("step"):
-                    line = means[arm, name].sort_index()
+                    line = means[arm, name]
                     style = "--" if name == "log_num_copies" else "-"
                     marker = "o" if len(line) == 1 else None
-                    axes.plot(line, style, color=f"C{number}", label=label, marker=marker)
+                    axes.plot(
+                        line, style, color=f"C{number}", label=label, marker=marker
+                    )
             if SHARE in names:
                 axes.set_ylim(0, 1)
             axes.set_title(mathtext(arm) + f"\n{title}", fontsize="small")
@@ -278,8 +286,14 @@ def _draw_arms(
                 axes.plot(seeds[seed].dropna(), lw=0.6, alpha=0.35, **style)
         complete = runs.complete_seeds(name)
         finished = seeds[[s for s in seeds if s in complete]].dropna()
-        low, high, mean = finished.min(1), finished.max(1), finished.mean(1)
-        axes.fill_between(finished.index, low, high, color=style["color"], alpha=0.12, lw=0)
+        low, high, mean = (
+            finished.min(axis=1),
+            finished.max(axis=1),
+            finished.mean(axis=1),
+        )
+        axes.fill_between(
+            finished.index, low, high, color=style["color"], alpha=0.12, lw=0
+        )
         # A line of one point cannot be seen.
         marker = "o" if len(mean) == 1 else None
         (line,) = axes.plot(mean.index, mean, lw=1.8, ms=4, marker=marker, **style)

@@ -55,8 +55,9 @@ def as_table(frame: pd.DataFrame) -> str:
     table = Table(box=MARKDOWN)
     for place, heading in enumerate(frame.columns):
         is_left = place == 0 or heading in left
-        justify = "left" if is_left else "right"
-        table.add_column(Text(markdown(heading)), justify=justify)
+        table.add_column(
+            Text(markdown(heading)), justify="left" if is_left else "right"
+        )
     for row in frame.itertuples(index=False, name=None):
         table.add_row(*(Text(_cell(cell), no_wrap=True) for cell in row))
     console = Console(file=io.StringIO(), width=10_000, color_system=None)

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from .build import Report
-from .cells import span
 from .pack import MEMVIR
 from .published import published, sources
 from .runs import NO_FOLD, Runs
@@ -125,7 +124,9 @@ def _of_arm(report: Report, name: str) -> Iterator[str]:
         )
     for dataset, selection, arms in report.sections():
         if dataset == arm.dataset:
-            yield from _missing(report, name, selection, [k for a, k in arms if a == name])
+            yield from _missing(
+                report, name, selection, [k for a, k in arms if a == name]
+            )
 
 
 def _in_config(config: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """Many runs in one file: a gzipped CSV table, a row a measured number.
 
-`pandas.read_csv` reads it as it is. Columns are experiment, seed, fold, epoch, step,
-split, metric and value. Training losses have the split "train", what MemVir said of its
+`pandas.read_csv` reads it as it is. Columns are experiment, seed, fold, epoch,
+step, split, metric and value. Training losses have the split "train", what MemVir said of its
 steps "memvir"; what is known of a whole trial "trial", and texts of files "file". Values
 are JSON, but for texts, so that a run can be unpacked again as it was.
 """
@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import ReportError
-from .files import replacing, write_text
 from .experiments import CONFIG, HISTORY, Place, Stored
+from .files import replacing, write_text
 
 SUFFIX = ".csv.gz"
 COLUMNS = ("experiment", "seed", "fold", "epoch", "step", "split", "metric", "value")
@@ -42,8 +42,8 @@ def write_pack(experiments: Mapping[str, Stored], file: Path) -> None:
 def unpack_one(stored: Stored, folder: Path) -> None:
     """Write an experiment as the folder that it was."""
     for name, text in stored.files.items():
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or len(path.parts) > 2:
+        inner = PurePosixPath(name)
+        if inner.is_absolute() or ".." in inner.parts or len(inner.parts) > 2:
             raise ReportError(f"{stored.place}: {name!r} is no file of an experiment")
     for (seed, fold), history in stored.histories.items():
         trial = folder / f"seed{seed}" / ("" if fold is None else f"fold{fold}")
@@ -110,8 +110,8 @@ def _add(stored: Stored, row: list[str]) -> None:
         return
     epochs = history["epochs"]
     if not epochs or epochs[-1]["epoch"] != int(epoch):
-        entry = {"epoch": int(epoch), "step": int(step), "loss": None, "splits": {}}
-        epochs.append({**entry, MEMVIR: {}})
+        new = {"epoch": int(epoch), "step": int(step), "loss": None}
+        epochs.append({**new, "splits": {}, MEMVIR: {}})
     entry = epochs[-1]
     if split == TRAIN:
         entry["loss"] = json.loads(text)
@@ -119,4 +119,3 @@ def _add(stored: Stored, row: list[str]) -> None:
         entry[MEMVIR][metric] = json.loads(text)
     else:
         entry["splits"].setdefault(split, {})[metric] = json.loads(text)
-

@@ -28,7 +28,8 @@ th { border-bottom: 2px solid #888; background: #fff; position: sticky; top: 0 }
 th[aria-sort=descending]::after { content: " ▼" } img { max-width: 100% }
 """
 SCRIPT = """
-const key = c => { const t = c.textContent, n = parseFloat(t); return isNaN(n) ? t : n };
+const key = c => { const t = c.textContent, n = parseFloat(t);
+  return isNaN(n) ? t : n };
 document.querySelectorAll("table.sorts th").forEach((th, k) => th.onclick = () => {
   const down = th.getAttribute("aria-sort") !== "descending", body = th.closest("table")
     .tBodies[0], place = th.cellIndex, sign = down ? -1 : 1;
@@ -98,4 +99,3 @@ def _table(frame: pd.DataFrame) -> str:
     shown.columns = [html(heading) for heading in frame.columns]
     classes = "" if grouped else "sorts"
     return shown.to_html(index=False, escape=False, border=0, classes=classes)
-

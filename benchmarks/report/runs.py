@@ -49,8 +49,8 @@ class Runs:
         experiments: by name: place, baseline, source, environment, dataset, arm, loss,
             memvir (whether it is on), num_folds (0: no cross-validation), config.
         trials: a row a training, also of those that are missing: PROTOCOL, last_epoch,
-            complete, stopped_early, and what is missing in words. A fold of NO_FOLD is a
-            seed without folds.
+            complete, stopped_early, and what is missing in words. A fold of NO_FOLD
+            is a seed without folds.
         values: the tidy table, a row a measured number: TRIAL, epoch, step, split,
             metric, value. Accuracies are fractions. Training losses have the split
             "train", what MemVir said of its steps "memvir".
@@ -202,10 +202,10 @@ def checked(stored: Stored) -> Checked:
         for place, history in stored.histories.items()
     }
     first = next(iter(protocols.items()), None)
-    for place, protocol in protocols.items():
+    for of_trial, protocol in protocols.items():
         if first is not None and protocol != first[1]:
             raise ReportError(
-                f"{stored.place}: seeds and folds {place} and {first[0]} are of one "
+                f"{stored.place}: seeds and folds {of_trial} and {first[0]} are of one "
                 "experiment, but differ in number of epochs, primary metric, "
                 f"validation or test split: {protocol}, {first[1]}; move one of them "
                 "out"

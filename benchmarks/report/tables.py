@@ -50,7 +50,9 @@ def summary(report: Report, dataset: str, selection: str, arms: Arms) -> pd.Data
         row = {"mean": label if kind == "single" else f"{label}, {kind}"}
         row[difference] = cells.difference(of_primary) if compared else ""
         row["n"] = cells.span(s.n for s in own)
-        row |= {metric_label(m): cells.percent(s.mean) for m, s in zip(report.metrics, own)}
+        row |= {
+            metric_label(m): cells.percent(s.mean) for m, s in zip(report.metrics, own)
+        }
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -102,7 +104,9 @@ def last_insights(runs: Runs) -> dict[tuple[str, str], float]:
     }
 
 
-def _arm(report: Report, arm: tuple[str, str, str, str], ending: str) -> list[list[str]]:
+def _arm(
+    report: Report, arm: tuple[str, str, str, str], ending: str
+) -> list[list[str]]:
     dataset, selection, name, kind = arm
     metrics, table = report.metrics, report.runs.experiments
     label = table.arm[name].removesuffix(ending)
@@ -154,9 +158,7 @@ def _seed(
     return _row(f"seed {seed}", numbers, epoch)
 
 
-def _untrained(
-    report: Report, name: str, kind: str, selection: str
-) -> list[list[str]]:
+def _untrained(report: Report, name: str, kind: str, selection: str) -> list[list[str]]:
     """What the network can before training, where that was evaluated."""
     runs = report.runs.only([name])
     found = accuracies(runs, held_out=selection == "held_out")

@@ -102,7 +102,9 @@ def as_markdown(pages: list[tuple[str, list[str], list[Section]]]) -> str:
     for title, about, sections in pages:
         parts = [f"# {title}", *about]
         for heading, content in sections:
-            parts.append(f"## {heading}\n\n" + "\n".join(as_table(one) for one in content))
+            parts.append(
+                f"## {heading}\n\n" + "\n".join(as_table(one) for one in content)
+            )
         texts.append("\n\n".join(parts) + "\n")
     return "\n".join(texts)
 

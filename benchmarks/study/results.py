@@ -82,7 +82,7 @@ class Results:
         named = []
         for folder in folders:
             if (runs := self.of(folder)) is not None:
-                named.append(runs.renamed(lambda name, f=folder: f"{f}/{name}"))
+                named.append(runs.renamed(f"{folder}/{{}}".format))
         if not named:
             return None
         return Runs(
@@ -118,5 +118,3 @@ class Results:
             found = read_pack(file) if file.exists() else []
             self._packed[folder] = {name_of(one): one for one in found}
         return self._packed[folder]
-
-

@@ -122,7 +122,9 @@ def found(path: str, context: Context, place: str) -> Any:
     return value
 
 
-def value_of(given: Any, kinds: Mapping[str, Kind], context: Context, place: str) -> Any:
+def value_of(
+    given: Any, kinds: Mapping[str, Kind], context: Context, place: str
+) -> Any:
     """What `let` and `each` give: text, a list, {KIND: ...} or {of: PATH, changes}."""
     if not isinstance(given, Mapping):
         return filled(given, context, place) if isinstance(given, str) else given

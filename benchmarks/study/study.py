@@ -102,7 +102,9 @@ class Study:
                 chosen.setdefault(job.key, job)
         return list(chosen.values())
 
-    def contexts(self, node: Mapping[str, Any], outer: Context, place: str) -> Iterator[dict[str, Any]]:
+    def contexts(
+        self, node: Mapping[str, Any], outer: Context, place: str
+    ) -> Iterator[dict[str, Any]]:
         """What a node's `each`, `pick` and `let` come to, one after the other."""
         each = {
             name: [self._value(name, one, outer, place) for one in values]
@@ -220,5 +222,3 @@ def _known(node: Any, keys: set[str], place: str) -> None:
             raise StudyError(
                 f"{place}: expected {', '.join(sorted(keys))}, got {key!r}"
             )
-
-

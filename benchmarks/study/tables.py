@@ -48,7 +48,9 @@ class Tables:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self._values: dict[tuple[str, int | None], dict[tuple[str, str], pd.Series]] = {}
+        self._values: dict[tuple[str, int | None], dict[tuple[str, str], pd.Series]] = (
+            {}
+        )
 
     @cached_property
     def runs(self) -> Runs | None:
@@ -128,7 +130,9 @@ class Tables:
         num_epochs = max(of.trials[of.trials.complete].num_epochs)
         first = of.values[of.values.epoch > 0].iloc[0]
         ends = [max(1, quarter * num_epochs // 4) for quarter in (1, 2, 3, 4)]
-        columns: list[Column] = [{"head": "pairs", "show": "pairs", "until": num_epochs}]
+        columns: list[Column] = [
+            {"head": "pairs", "show": "pairs", "until": num_epochs}
+        ]
         for until in dict.fromkeys(ends):
             head = f"{until * first.step // first.epoch:,} steps"
             of_end = {"until": until, "seeds_until": num_epochs}
@@ -162,7 +166,8 @@ class Tables:
         show = SHOWN.get(column.get("show", "difference"))
         if show is None:
             raise StudyError(
-                f"{place}: show must be one of {', '.join(SHOWN)}, got {column['show']!r}"
+                f"{place}: show must be one of {', '.join(SHOWN)}, got "
+                f"{column['show']!r}"
             )
         return show(self, column, context, {**node, **column})
 
@@ -202,7 +207,9 @@ class Tables:
             return pd.Series(dtype=float)
         if seeds_until is not None:
             there = self._by_cell(selection, seeds_until).get((key, metric))
-            found_ = found_[found_.index.intersection([] if there is None else there.index)]
+            found_ = found_[
+                found_.index.intersection([] if there is None else there.index)
+            ]
         return found_
 
     def _by_cell(
@@ -301,6 +308,8 @@ def _nbytes(tables: Tables, column: Column, context: Context, settings: Column) 
     if not given or set(given) - known:
         return NONE
     sizes = {k: v for k, v in column.items() if k in known}
+    if "ProxyAnchorLoss" in memvir.get("loss", {}):
+        sizes["algorithm"] = "proxy_anchor"
     return f"{MemVir.estimate_nbytes(**given, **sizes) / 1e6:,.1f}"
 
 
@@ -314,4 +323,3 @@ SHOWN: dict[str, Callable[..., str]] = {
     "seen": _seen,
     "megabytes": _nbytes,
 }
-
