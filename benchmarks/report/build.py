@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -18,7 +19,7 @@ ARM = ["dataset", "selection", "experiment", "accuracy"]
 CELL = [*ARM, "metric"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Report:
     """Everything that is written. All metrics are fractions.
 
@@ -45,25 +46,30 @@ class Report:
 
     def sections(self) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
         """Data set, selection, and its arms: experiments with a kind of accuracy."""
-        arms = self.summary.reset_index()[ARM].drop_duplicates()
-        for (dataset, selection), of in arms.groupby(ARM[:2], sort=False):
-            yield dataset, selection, list(zip(of.experiment, of.accuracy))
+        arms: dict[tuple[str, str], dict[tuple[str, str], None]] = {}
+        for dataset, selection, *arm, _ in self.summary.index:
+            arms.setdefault((dataset, selection), {})[arm[0], arm[1]] = None
+        for (dataset, selection), of in arms.items():
+            yield dataset, selection, list(of)
 
     def numbers(self, *cell: str) -> tuple[Summary, Summary]:
         """A cell's mean over seeds, and its difference to the baseline."""
-        row = self.summary.loc[cell]
-        return row["own"], row["difference"]
+        return self._cells[cell]
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, ...], tuple[Summary, Summary]]:
+        return dict(zip(self.summary.index, self.summary.itertuples(index=False)))
 
     def better(self, *cell: str) -> bool:
         """Whether it is the better of a pair, and the interval leaves out 0."""
         dataset, selection, experiment, accuracy, metric = cell
         for arm, baseline in self.baselines.items():
             place = dataset, selection, arm, accuracy, metric
-            if experiment in (arm, baseline) and place in self.summary.index:
+            if experiment in (arm, baseline) and place in self._cells:
                 difference = self.numbers(*place)[1]
-                if difference.excludes_zero:
-                    if ((difference.mean or 0) > 0) == (experiment == arm):
-                        return True
+                ahead = (difference.mean or 0) > 0
+                if difference.excludes_zero and ahead == (experiment == arm):
+                    return True
         return False
 
 

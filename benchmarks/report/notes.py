@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,7 @@ from .selection import NEED_VALIDATION, SELECTIONS
 PACKAGES = ("torch", "pytorch-metric-learning", "pml-memvir")
 
 
+@lru_cache(maxsize=4)  # all files of a report have it
 def protocol(report: Report) -> list[str]:
     """Data, seeds, epochs, selections, statistics and versions."""
     runs, chosen = report.runs, dict.fromkeys(report.selections)
@@ -67,6 +69,7 @@ def versions(arms: pd.DataFrame) -> str:
     return f"{_shared('Versions', arms, texts.__getitem__)}."
 
 
+@lru_cache(maxsize=4)
 def notes(report: Report) -> list[str]:
     """What a reader must know to read the tables right."""
     runs, table = report.runs, report.runs.experiments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Runs:
         ]
         return Runs(self.experiments.rename(index=name), *rest)
 
-    @property
+    @cached_property
     def seeds(self) -> pd.DataFrame:
         """By experiment and seed: whether it is complete, and what is missing."""
         groups = self.trials.groupby(SEED, sort=False)
@@ -90,8 +91,10 @@ class Runs:
         )
 
     def complete_seeds(self, name: str) -> list[int]:
-        of = self.trials[self.trials.experiment == name].groupby("seed").complete.all()
-        return [int(seed) for seed in of.index[of]]
+        if name not in self.seeds.index:
+            return []
+        complete = self.seeds.complete[name].astype(bool)
+        return [int(seed) for seed in complete.index[complete]]
 
     def until(self, epoch: int, strict: bool = True) -> Runs:
         """As if schedules had ended with this epoch; the shorter ones are as they are.
