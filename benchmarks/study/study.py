@@ -135,8 +135,8 @@ class Study:
         place = f"{self.file.name}, {'.'.join(path)}"
         for context in self.contexts(node, outer, place):
             for name, arm in node.get("arms", {}).items():
+                _known(arm, NODE, f"{place}.{name}")
                 inner = {"with": node["with"], "folder": node["folder"], **arm}
-                _known(inner, NODE | {"folder"}, f"{place}.{name}")
                 yield from self._expanded(inner, context, seed, [*path, name])
             if "preset" in node:
                 yield self._job(node, context, seed, path, place)
@@ -182,7 +182,14 @@ class Study:
     def _include(self, file: Path) -> dict[str, Any]:
         top = _read(file)
         _known(top, TOP, str(file))
-        for name, kind in top.get("kinds", {}).items():
+        for key in ("kinds", "stages", "reports"):
+            _known(
+                top.setdefault(key, {}),
+                set(top[key]) if isinstance(top[key], Mapping) else set(),
+                f"{file}, {key}",
+            )
+        for name, kind in top["kinds"].items():
+            _has(kind, ("fields", "name", "set"), f"{file}, {name}")
             texts = {
                 key: tuple(parts) if isinstance(parts, list) else (parts,)
                 for key, parts in kind.items()
@@ -192,15 +199,13 @@ class Study:
             self.kinds[name] = Kind(name, fields, texts, overrides)
         for other in top.get("include", ()):
             self._include(file.parent / other)
-        for name, stage in top.get("stages", {}).items():
+        for name, stage in top["stages"].items():
             _known(stage, STAGE, f"{file}, {name}")
-            for key in ("folder", "seeds"):
-                if key not in stage:
-                    raise StudyError(f"{file}, {name}: expected {key!r}")
+            _has(stage, ("folder", "seeds"), f"{file}, {name}")
             files = [*top.get("with", ()), *stage.get("with", ())]
             paths = [file.parent / one for one in files]
             self.stages[name] = {**stage, "with": [p.resolve() for p in paths]}
-        self.reports |= top.get("reports", {})
+        self.reports |= top["reports"]
         return top
 
 
@@ -222,3 +227,9 @@ def _known(node: Any, keys: set[str], place: str) -> None:
             raise StudyError(
                 f"{place}: expected {', '.join(sorted(keys))}, got {key!r}"
             )
+
+
+def _has(node: Any, keys: tuple[str, ...], place: str) -> None:
+    for key in keys:
+        if not isinstance(node, Mapping) or key not in node:
+            raise StudyError(f"{place}: expected {key!r}, got {node!r}")
