@@ -11,7 +11,7 @@ from rich.console import Console
 
 pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
 
-from benchmarks.report import figures, run
+from benchmarks.report import figures, run  # noqa: E402
 from benchmarks.report import text as escaped  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
 from benchmarks.report.latex import as_latex  # noqa: E402

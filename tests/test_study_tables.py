@@ -1,5 +1,8 @@
 """Tables that a study's file asks for, worked out by hand; and pages with them."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("omegaconf", reason="runs are configs, read with it")
@@ -7,17 +10,19 @@ pytest.importorskip("omegaconf", reason="runs are configs, read with it")
 from rich.console import Console  # noqa: E402
 
 from benchmarks.report import ReportError  # noqa: E402
-from benchmarks.study import StudyError, write_reports  # noqa: E402
+from benchmarks.study import Study, StudyError, write_reports  # noqa: E402
 from benchmarks.study.reports import (  # noqa: E402
     as_markdown,
     built,
     further,
     with_tables,
 )
-from benchmarks.study.tables import Tables  # noqa: E402
+from benchmarks.study.tables import SHOWN, Tables  # noqa: E402
 
-from .study_runs import finish, study, table_of  # noqa: E402
+from .study_runs import config, finish, study, table_of  # noqa: E402
 
+ROOT = Path(__file__).parent.parent
+MEGABYTES = ("num_classes", "embedding_size", "batch_size", "minus")
 STAGES = """
 stages:
   tune:
@@ -152,7 +157,11 @@ OTHERS = """
               - {head: corrected, show: holds, as: *dense, comparisons: 1000}
               - {head: first, any: [{minus: "wide/none"}, {arm: "main/glyphs/{loss}"}]}
               - {head: only, only: other}
-              - {head: MB, show: megabytes, num_classes: 10, embedding_size: 4, batch_size: 8}
+              - head: MB
+                show: megabytes
+                num_classes: 10
+                embedding_size: 4
+                batch_size: 8
               - {head: newest, show: seen, name: cosine_to_newest, decimals: 3}
               - {head: "N", text: "{memory.num_steps}"}
 """
@@ -196,9 +205,15 @@ PIVOT = """
             pivot: loss
             rows:
               - {of: tune, label: "{rates.network:g}"}
-              - {each: {loss: [softmax, cosface]}, pick: {best: tune}, of: tune, among: best, label: best}
+              - each: {loss: [softmax, cosface]}
+                pick: {best: tune}
+                of: tune
+                among: best
+                label: best
             columns:
-              - {head: x, format: "{seen} ({d})", of: {seen: {show: seen, name: a}, d: {selection: held_out}}}
+              - head: x
+                format: "{seen} ({d})"
+                of: {seen: {show: seen, name: a}, d: {selection: held_out}}
 """
 
 
@@ -282,3 +297,26 @@ def test_tables_of_a_page_are_brought_up_to_date(tmp_path):
     assert with_tables(filled, tmp_path) == filled
     with pytest.raises(ReportError, match="no table under 'd'"):
         with_tables("\n".join([begin.format("d"), end]), tmp_path)
+
+
+def test_the_study_of_the_docs(tmp_path):
+    """Its runs are configs, and its table says what is asked for."""
+    page = (ROOT / "docs" / "studies.md").read_text()
+    text = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1]
+    file = tmp_path / "my_study.yaml"
+    file.write_text(text)
+    made = Study(file, tmp_path / "results")
+    for k, job in enumerate(made.jobs("tune")):
+        finish(job, made, (0.5 + k * (-1) ** k / 10, 0.5))
+    for job in made.jobs("compare"):
+        of_job = config(job, made.results.folder)
+        assert of_job.experiment_name == job.name
+        assert list(of_job.split_manager) == ["ClassDisjointSplitManager"]
+        best = {"norm_softmax": 0.01, "proxy_nca": 0.01}[job.context["loss"]]
+        assert of_job.optimizers["metric_loss_optimizer"]["Adam"]["lr"] == best
+        finish(job, made, (0.5, 0.6 if "memvir" in job.name else 0.5))
+    head, _, *rows = table_of(made_of(made), "all, MAP@R")
+    assert len(rows) == 4 and rows[1][:2] == ["norm_softmax, memvir_5_500", "3"]
+    assert rows[1][2:5] == ["50.00", "60.00", "+10.00 [+10.00, +10.00]"]
+    for show in re.findall(r"`(\w+)`", page.split("| `show` | |")[1].split("\n\n")[0]):
+        assert show in {*SHOWN, "as", "name", "decimals"} or show in MEGABYTES, show

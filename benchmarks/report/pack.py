@@ -1,9 +1,9 @@
 """Many runs in one file: a gzipped CSV table, a row a measured number.
 
-`pandas.read_csv` reads it as it is. Columns are experiment, seed, fold, epoch,
-step, split, metric and value. Training losses have the split "train", what MemVir said of its
-steps "memvir"; what is known of a whole trial "trial", and texts of files "file". Values
-are JSON, but for texts, so that a run can be unpacked again as it was.
+`pandas.read_csv` reads it as it is. Columns are experiment, seed, fold, epoch, step,
+split, metric and value. Training losses have the split "train", what MemVir said of its
+steps "memvir"; what is known of a whole trial "trial", and texts of files "file".
+Values are JSON, but for texts, so that a run can be unpacked again as it was.
 """
 
 from __future__ import annotations

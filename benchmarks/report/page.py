@@ -35,7 +35,8 @@ document.querySelectorAll("table.sorts th").forEach((th, k) => th.onclick = () =
     .tBodies[0], place = th.cellIndex, sign = down ? -1 : 1;
   th.parentNode.querySelectorAll("th").forEach(o => o.removeAttribute("aria-sort"));
   th.setAttribute("aria-sort", down ? "descending" : "ascending");
-  [...body.rows].sort((a, b) => { const x = key(a.cells[place]), y = key(b.cells[place]);
+  [...body.rows].sort((a, b) => {
+    const x = key(a.cells[place]), y = key(b.cells[place]);
     return typeof x === typeof y ? sign * (x < y ? -1 : x > y ? 1 : 0)
       : typeof x === "number" ? -1 : 1 }).forEach(row => body.append(row)) });
 """

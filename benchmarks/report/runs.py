@@ -118,8 +118,8 @@ class Runs:
             of = self.values.merge(trial[TRIAL].to_frame().T.infer_objects(), on=TRIAL)
             evaluated = ", ".join(str(e) for e in sorted(set(of.epoch) - {0}))
             raise ReportError(
-                f"{self.experiments.place[trial.experiment]}, seed {trial.seed}, has no "
-                f"evaluation at epoch {epoch}; there are {evaluated}"
+                f"{self.experiments.place[trial.experiment]}, seed {trial.seed}, has "
+                f"no evaluation at epoch {epoch}; there are {evaluated}"
             )
         trials.loc[reached, "stopped_early"] = False
         trials.loc[reached, ["complete", "missing", "last_epoch"]] = True, "", epoch

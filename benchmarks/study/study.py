@@ -203,8 +203,9 @@ class Study:
             _known(stage, STAGE, f"{file}, {name}")
             _has(stage, ("folder", "seeds"), f"{file}, {name}")
             files = [*top.get("with", ()), *stage.get("with", ())]
-            paths = [file.parent / one for one in files]
-            self.stages[name] = {**stage, "with": [p.resolve() for p in paths]}
+            paths = [(file.parent / one).resolve() for one in files]
+            named = [p if p.suffix else Path(one) for p, one in zip(paths, files)]
+            self.stages[name] = {**stage, "with": named}
         self.reports |= top["reports"]
         return top
 
