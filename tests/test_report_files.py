@@ -270,8 +270,10 @@ def test_what_a_file_says_is_text_wherever_it_is_written(tmp_path):
     (folder / "config.yaml").write_text(json.dumps(config))
     environment = {"versions": {"torch": "1\n\n# T <b>\x1b[31m</b>"}}
     (folder / "environment.json").write_text(json.dumps(environment))
+    experiment(tmp_path / "a", "x/other", of_values(0.5))  # names in two tables, then
     _, text, _ = report(tmp_path / "a", tmp_path)
     page = text["report.html"]
+    assert page.count("&lt;script&gt;alert") > 3
     assert "&lt;script&gt;alert" in page and "<script>alert" not in page
     assert "<b>\x1b" not in page and "&amp;amp;" in page
     for name in ("report.md", "report.tex", "report.csv", "summary.csv", "terminal"):
@@ -282,7 +284,7 @@ def test_what_a_file_says_is_text_wherever_it_is_written(tmp_path):
     )
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     cells = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
-    assert cells == {6}
+    assert cells == {6, 7}
     assert all(
         line[0] == "%" for line in text["report.tex"].split("\n\n")[0].split("\n")
     )
