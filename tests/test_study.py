@@ -1,5 +1,7 @@
 """A study's file: the runs that it comes to, and what they are picked by."""
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("omegaconf", reason="runs are configs, read with it")
@@ -168,6 +170,11 @@ def test_files_that_are_included(tmp_path):
     made = study(tmp_path, "include: [inner/one.yaml]")
     (job,) = made.jobs("one")
     assert job.files == (tmp_path / "inner" / "small.yaml",)
+    arm = '{a: {preset: "{of}/x", with: ["{of}_runs.yaml", validation]}}'
+    of = "stages: {two: {folder: b, seeds: [0], each: {of: [y, z]}, arms: %s}}"
+    job, other = study(tmp_path, of % arm).jobs("two")
+    assert job.files == (tmp_path / "y_runs.yaml", Path("validation"))
+    assert (other.preset, other.files[0].name) == ("z/x", "z_runs.yaml")
     with pytest.raises(StudyError, match="missing.yaml is no study"):
         Study(tmp_path / "missing.yaml")
 

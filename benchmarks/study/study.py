@@ -136,7 +136,8 @@ class Study:
         for context in self.contexts(node, outer, place):
             for name, arm in node.get("arms", {}).items():
                 _known(arm, NODE, f"{place}.{name}")
-                inner = {"with": node["with"], "folder": node["folder"], **arm}
+                inner = {**{key: node[key] for key in ("folder", "base")}, **arm}
+                inner["with"] = [*node["with"], *arm.get("with", ())]
                 yield from self._expanded(inner, context, seed, [*path, name])
             if "preset" in node:
                 yield self._job(node, context, seed, path, place)
@@ -162,7 +163,10 @@ class Study:
             node["folder"],
             filled(node.get("name", preset), context, place),
             preset,
-            tuple(node["with"]),
+            tuple(
+                _overlay(filled(one, context, place), node["base"])
+                for one in node["with"]
+            ),
             tuple(overrides),
             seed,
             None if baseline is None else filled(baseline, context, place),
@@ -203,11 +207,14 @@ class Study:
             _known(stage, STAGE, f"{file}, {name}")
             _has(stage, ("folder", "seeds"), f"{file}, {name}")
             files = [*top.get("with", ()), *stage.get("with", ())]
-            paths = [(file.parent / one).resolve() for one in files]
-            named = [p if p.suffix else Path(one) for p, one in zip(paths, files)]
-            self.stages[name] = {**stage, "with": named}
+            self.stages[name] = {**stage, "with": files, "base": file.parent}
         self.reports |= top["reports"]
         return top
+
+
+def _overlay(name: str, base: Path) -> Path:
+    """A file beside the one that names it, or an overlay of the benchmarks."""
+    return (base / name).resolve() if Path(name).suffix else Path(name)
 
 
 def _read(file: Path) -> dict[str, Any]:
