@@ -15,6 +15,8 @@ def main() -> None:
 for command in (
     experiments.run,
     reports.report,
+    reports.pack,
+    reports.unpack,
     experiments.evaluate,
     experiments.tune,
     experiments.list_names,

@@ -81,6 +81,12 @@ def report(root, tmp_path, **kwargs):
     return result, text | {"terminal": console.export_text()}, files
 
 
+def numbers(report, experiment, metric=R1, selection="last", kind="single"):
+    """The mean of an arm, and its difference to its baseline."""
+    dataset = report.runs.experiments.dataset[experiment]
+    return report.numbers(dataset, selection, experiment, kind, metric)
+
+
 def rows(markdown, heading):
     """The cells of a section's table."""
     section = markdown.split(f"## {heading}\n")[1].split("\n## ")[0]

@@ -1,13 +1,35 @@
-"""Runs of the study: as they are configured, and what finished ones leave."""
+"""Small studies, and what finished runs of them leave."""
 
-import json
-from dataclasses import replace
-
-from benchmarks.config import load, save
+from benchmarks.config import load
 from benchmarks.protocol.history import History
-from benchmarks.study import columns
+from benchmarks.study import Study
 
-MAP = "mean_average_precision_at_r"
+METRICS = ("mean_average_precision_at_r", "precision_at_1", "r_precision")
+MAP = METRICS[0]
+KINDS = """
+kinds:
+  rates:
+    fields: [network, class_weights]
+    name: "lr_{network:g}_{class_weights:g}"
+    set:
+      - optimizers.trunk_optimizer.Adam.lr={network:g}
+      - optimizers.metric_loss_optimizer.Adam.lr={class_weights:g}
+  memory:
+    fields: [num_steps, step_gap, snapshot_every]
+    name: ["memvir_{num_steps}_{step_gap}", "_every_{snapshot_every}"]
+    label: "N = {num_steps}, M = {step_gap}"
+    set:
+      - loss_funcs.metric_loss.MemVir.num_steps={num_steps}
+      - loss_funcs.metric_loss.MemVir.step_gap={step_gap}
+      - loss_funcs.metric_loss.MemVir.snapshot_every={snapshot_every}
+"""
+
+
+def study(folder, text, kinds=KINDS):
+    """Of a file of this text, with results beside it."""
+    file = folder / "study.yaml"
+    file.write_text(f"results: results\nmetrics: [MAP@R, Recall@1]\n{kinds}\n{text}")
+    return Study(file)
 
 
 def config(job, results):
@@ -17,66 +39,36 @@ def config(job, results):
     return load(preset, files, [a for a in rest if not a.startswith("--")])
 
 
-def finish(job, results, held_out=0.5, test=0.5, finished=True, memvir=()):
-    """What a run of the job leaves: accuracies of three evaluations.
+def finish(job, study, *values, memvir=None, finished=True):
+    """A run by (held-out, test) MAP@R, an evaluation each.
 
-    The last one has what MemVir saw.
+    Recall@1 is half as much, R-Precision a quarter. The last one has what MemVir saw.
     """
-    splits = [
-        {"val": {MAP: value}, "test": {MAP: test}}
-        for value in (0.0, held_out, held_out / 2)
-    ]
-    epochs = [
-        {"epoch": n, "step": n, "loss": 1.0, "splits": s} for n, s in enumerate(splits)
-    ]
-    epochs[-1]["memvir"] = dict(memvir)
-    content = {
-        "seed": job.seed,
-        "fold": 0,
-        "num_epochs": 2,
-        "primary_metric": MAP,
-        "validation": "val",
-        "test": "test",
-        "epochs": epochs,
-        "finished": finished,
-    }
-    folder = job.trial(results)
-    folder.mkdir(parents=True)
-    (folder / "history.json").write_text(json.dumps(content))
-
-
-def curve(job, results, values, share=None, num_epochs=None):
-    """A run by (held-out, test) MAP@R, an epoch each; finished but for `num_epochs`.
-
-    Recall@1 is half as much, R-Precision a quarter.
-    """
-    name = "share_of_actual_classes"
-    last, before = ({}, {}) if share is None else ({name: share}, {name: 0.0})
 
     def metrics(value):
-        return {m: value / 2**k for k, m in enumerate(columns.METRICS)}
+        return {m: value / 2**k for k, m in enumerate(METRICS)}
 
     epochs = [
         {
             "epoch": n,
             "step": 1000 * n,
             "loss": 1.0,
-            "memvir": last if n == len(values) else before,
-            "splits": {
-                "val": metrics(held_out),
-                "test": metrics(test),
-            },
+            "splits": {"val": metrics(held_out), "test": metrics(test)},
+            "memvir": memvir or {} if n == len(values) else {},
         }
         for n, (held_out, test) in enumerate(values, 1)
     ]
-    num_epochs = num_epochs or len(epochs)
-    history = History(job.seed, 0, num_epochs, MAP, "val", "test")
-    history.epochs, history.finished = epochs, len(epochs) == num_epochs
-    folder = job.trial(results)
-    folder.mkdir(parents=True)
-    history.save(folder)
-    of_job = replace(config(job, results), num_epochs_train=num_epochs)
-    save(of_job, job.experiment(results) / "config.yaml")
+    num_epochs = len(epochs) + (not finished)
+    history = History(job.seed, 0, num_epochs, MAP, "val", "test", epochs, finished)
+    folder = study.results.folder / job.folder / job.name
+    trial = folder / f"seed{job.seed}" / "fold0"
+    trial.mkdir(parents=True)
+    history.save(trial)
+    (folder / "config.yaml").write_text(
+        f"experiment_name: {job.name}\nbaseline: {job.baseline or 'null'}\n"
+        "split_manager: {ClassDisjointSplitManager: {num_training_sets: 1}}\n"
+    )
+    study.refresh()
 
 
 def table_of(text, heading):

@@ -5,9 +5,10 @@ import pytest
 pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
 
 from benchmarks.report import ReportError, parse_baselines  # noqa: E402
-from benchmarks.report.arms import pair_up  # noqa: E402
-from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.experiments import load  # noqa: E402
+from benchmarks.report.build import build, pair_up  # noqa: E402
+from benchmarks.report.figures import versions  # noqa: E402
+from benchmarks.report.notes import notes  # noqa: E402
+from benchmarks.report.runs import read  # noqa: E402
 
 from .report_folders import (  # noqa: E402
     MAP,
@@ -15,6 +16,7 @@ from .report_folders import (  # noqa: E402
     R1,
     experiment,
     history,
+    numbers,
     of_values,
     pair,
     records,
@@ -26,10 +28,9 @@ from .report_folders import (  # noqa: E402
 
 def test_without_validation_nothing_is_selected_on_it(tmp_path):
     pair(tmp_path / "a", of_values(0.5), of_values(0.6))
-    sections = build(load([tmp_path / "a"])).sections
-    assert [s.selection for s in sections] == ["last", "best_on_test"]
+    assert build(read([tmp_path / "a"])).selections == ("last", "best_on_test")
     with pytest.raises(ReportError, match="no arm has a validation split"):
-        build(load([tmp_path / "a"]), ["best_on_validation"])
+        build(read([tmp_path / "a"]), ["best_on_validation"])
 
 
 def test_one_arm_without_validation_is_listed_and_said(tmp_path):
@@ -47,11 +48,11 @@ def test_the_table_by_hand(tmp_path):
     pair(root, of_values(0.80, 0.80, 0.80), memvir, source="ours")
     _, text, _ = report(root, tmp_path)
     table = rows(text["report.md"], "cars196, selection: last")
-    head = ["mean", "n", "Recall@1", "R-Precision", "MAP@R", "Recall@1 diff."]
+    # The primary metric's difference first, whatever metric is shown first.
+    head = ["mean", "MAP@R diff.", "n", "Recall@1", "R-Precision", "MAP@R"]
     assert table[0] == head
-    assert table[2][:3] == ["softmax", "3", "80.00"] and table[2][-1] == ""
-    assert table[3][:3] == ["softmax_memvir", "3", "83.00"]
-    assert table[3][-1] == "+3.00 [+0.52, +5.48]"
+    assert table[2][:4] == ["softmax", "", "3", "80.00"]
+    assert table[3][:4] == ["softmax_memvir", "+0.75 [+0.13, +1.37]", "3", "83.00"]
     table = table[4:]
     assert table[0] == ["", "epoch", "Recall@1", "R-Precision", "MAP@R"]
     memvir = [
@@ -59,21 +60,21 @@ def test_the_table_by_hand(tmp_path):
     ]
     assert memvir == [
         ["**softmax_memvir**", "", ""],
+        ["minus softmax (n = 3)", "", "+3.00"],
+        ["its 95% interval", "", "[+0.52, +5.48]"],
+        ["its sd", "", "1.00"],
+        ["mean (n = 3)", "", "83.00"],
+        ["95% interval", "", "[80.52, 85.48]"],
+        ["sd", "", "1.00"],
         ["seed 0", "1", "82.00"],
         ["seed 1", "1", "83.00"],
         ["seed 2", "1", "84.00"],
-        ["mean (n = 3)", "", "83.00"],
-        ["sd", "", "1.00"],
-        ["95% interval", "", "[80.52, 85.48]"],
-        ["minus softmax (n = 3)", "", "+3.00"],
-        ["its sd", "", "1.00"],
-        ["its 95% interval", "", "[+0.52, +5.48]"],
         ["published, Table 4", "", "86.5"],
         ["its difference", "", "+5.0"],
     ]
     assert "ours, not official: cars196/softmax_memvir.\n" in text["report.md"]
     best = rows(text["report.md"], "cars196, selection: best_on_test")
-    assert best[7][2] == "80.00 (1)"
+    assert ["seed 0", "", "80.00 (1)"] in [row[:3] for row in best]
 
 
 def test_overlays_that_all_arms_share_are_said_once(tmp_path):
@@ -88,7 +89,7 @@ def test_overlays_that_all_arms_share_are_said_once(tmp_path):
     assert (
         "**norm_softmax_memvir**" in labels and "minus norm_softmax (n = 1)" in labels
     )
-    assert labels.count("*separated*") == labels.count("*concatenated*") == 2
+    assert labels.count("separated") == labels.count("concatenated") == 2
     assert max(map(len, text["report.md"].splitlines())) <= 100
     long = {(r["experiment"], r["loss"]) for r in records(text["report.csv"])}
     assert (f"{base}_memvir{more}", f"norm_softmax{more}") in long
@@ -100,8 +101,7 @@ def test_an_unfinished_seed_is_listed_and_in_no_mean(tmp_path):
     pair(tmp_path / "a", [whole, unfinished], [whole])
     (tmp_path / "a/cars196/softmax/seed2").mkdir()
     result, text, _ = report(tmp_path / "a", tmp_path)
-    summary = result.sections[0].results[0].summaries[R1]
-    assert (summary.n, summary.mean) == (1, 0.5)
+    assert numbers(result, "cars196/softmax")[0][:2] == (1, 0.5)
     table = rows(text["report.md"], "cars196, selection: last")
     assert ["seed 1, unfinished", "", "-", "-", "-"] in table
     words = " ".join(text["report.md"].split())
@@ -114,23 +114,23 @@ def test_an_unfinished_seed_is_listed_and_in_no_mean(tmp_path):
 def test_a_trial_that_stopped_early_counts(tmp_path):
     early = history(0, {4: (0.7, 0.3)}, num_epochs=9, stopped_early=True)
     experiment(tmp_path / "a", "sop/softmax", [early])
-    result = build(load([tmp_path]))
-    assert result.sections[0].results[0].summaries[R1].mean == 0.7
+    result = build(read([tmp_path]))
+    assert numbers(result, "sop/softmax")[0].mean == 0.7
     assert any(
         "sop/softmax, seed 0 stopped early: at epoch 4 of 9, on test accuracy" in note
-        for note in result.notes
+        for note in notes(result)
     )
 
 
 def test_unpaired_seeds_are_named(tmp_path):
     three = of_values(0.5, 0.6, 0.7)
     pair(tmp_path / "a", three[:2], [three[0], three[2]])
-    result = build(load([tmp_path]))
-    memvir = result.sections[0].results[1]
-    assert memvir.differences[R1].n == 1 and memvir.summaries[R1].n == 2
-    notes = " ".join(result.notes)
-    assert "leaves out seeds that only softmax has finished: 1." in notes
-    assert "leaves out seeds that only softmax_memvir has finished: 2." in notes
+    result = build(read([tmp_path]))
+    own, difference = numbers(result, "cars196/softmax_memvir")
+    assert difference.n == 1 and own.n == 2
+    texts = " ".join(notes(result))
+    assert "leaves out seeds that only softmax has finished: 1." in texts
+    assert "leaves out seeds that only softmax_memvir has finished: 2." in texts
 
 
 def test_folds(tmp_path):
@@ -148,15 +148,15 @@ def test_folds(tmp_path):
         together = {"format": 1, "last": {R1: 0.2}, "best_on_validation": {R1: 0.8}}
         write(folder / f"seed{seed}" / "concatenated.json", together)
     result, text, _ = report(root, tmp_path)
-    sections = {s.selection: s.results for s in result.sections}
-    separated, concatenated = sections["best_on_validation"]
+    cell = "cub200/softmax", R1
+    separated = numbers(result, *cell, "best_on_validation", "separated")[0]
     # Of fold 0 epoch 1 is selected, of fold 1 epoch 2: (0.5 + 0.1) / 2, (0.6 + 0.1) / 2
-    assert separated.summaries[R1].mean == pytest.approx(0.325)
-    assert separated.summaries[R1].n == 2
-    assert separated.seeds[0][R1].epochs == (1, 2)
-    assert concatenated.summaries[R1].mean == 0.8
-    assert sections["last"][1].summaries[R1].mean == 0.2
-    assert [r.accuracy for r in sections["best_on_test"]] == ["separated"]
+    assert separated.mean == pytest.approx(0.325) and separated.n == 2
+    together = numbers(result, *cell, "best_on_validation", "concatenated")[0]
+    assert together.mean == 0.8
+    assert numbers(result, *cell, "last", "concatenated")[0].mean == 0.2
+    kinds = {selection: arms for _, selection, arms in result.sections()}
+    assert kinds["best_on_test"] == [("cub200/softmax", "separated")]
     table = rows(text["report.md"], "cub200, selection: best_on_validation")
     assert ["seed 0", "1-2", "30.00", "15.00", "10.00"] in table
     folds = [(r["seed"], r["fold"]) for r in records(text["report.csv"])]
@@ -169,14 +169,10 @@ def test_what_is_made_of_the_last_models_is_not_of_earlier_epochs(tmp_path):
     folder = experiment(tmp_path, "cub200/softmax", histories)
     write(folder / "seed0/concatenated.json", {"format": 1, "last": {R1: 0.9}})
     for until in (1, 2, None):
-        sections = {s.selection: s for s in build(load([tmp_path], until)).sections}
-        separated, concatenated = sections["last"].results
-        if until == 1:
-            assert separated.summaries[R1].mean == 0.5
-            assert concatenated.summaries[R1] is None
-        else:
-            assert separated.summaries[R1].mean == 0.7
-            assert concatenated.summaries[R1].mean == 0.9
+        result = build(read([tmp_path], until))
+        kinds = "separated", "concatenated"
+        means = [numbers(result, "cub200/softmax", kind=kind)[0].mean for kind in kinds]
+        assert means == ([0.5, None] if until == 1 else [0.7, 0.9])
 
 
 @pytest.mark.parametrize("num_begun", [0, 1])
@@ -195,27 +191,31 @@ def test_arms_with_folds_can_be_reported_while_they_train(tmp_path, num_begun):
             file.write(
                 "split_manager: {ClassDisjointSplitManager: {num_training_sets: 2}}"
             )
-    results = build(load([tmp_path])).sections[0].results
-    plain, memvir = (one for one in results if one.accuracy == "separated")
-    assert plain.summaries[R1].n == 1 and memvir.summaries[R1] is None
-    assert memvir.unfinished == ({0: "fold 1 not begun"} if num_begun else {})
+    result = build(read([tmp_path]))
+    plain, memvir = (
+        numbers(result, f"cub200/softmax{end}", kind="separated")[0]
+        for end in ("", "_memvir")
+    )
+    assert plain.n == 1 and memvir.n == 0
+    missing = result.runs.seeds.missing.get(("cub200/softmax_memvir", 0))
+    assert missing == ("fold 1 not begun" if num_begun else None)
 
 
 def test_a_seed_that_lacks_a_fold_is_unfinished(tmp_path):
     both = [history(0, {1: (0.5, 0.1)}, fold) for fold in (0, 1)]
     one = history(1, {1: (0.9, 0.1)}, 0)
     experiment(tmp_path, "cub200/softmax", [*both, one])
-    result = build(load([tmp_path])).sections[0].results[0]
-    assert result.summaries[R1].mean == 0.5
-    assert result.unfinished == {1: "fold 1 not begun"}
+    result = build(read([tmp_path]))
+    assert numbers(result, "cub200/softmax", kind="separated")[0].mean == 0.5
+    assert result.runs.seeds.missing["cub200/softmax", 1] == "fold 1 not begun"
 
 
 def test_a_figure_has_the_versions_of_its_own_arms(tmp_path):
     for name, revision in (("cub200/softmax", "ab" * 20), ("sop/softmax", "cd" * 20)):
         folder = experiment(tmp_path, name, of_values(0.5))
         write(folder / "environment.json", {"git": {"revision": revision}})
-    texts = [panels.versions for panels in build(load([tmp_path])).panels]
-    assert texts == [
+    table = read([tmp_path]).experiments
+    assert [versions(arms) for _, arms in table.groupby("dataset")] == [
         f"Versions: revision {v}." for v in ("abababababab", "cdcdcdcdcdcd")
     ]
 
@@ -224,36 +224,69 @@ def test_baselines(tmp_path):
     pair(tmp_path, of_values(0.5), of_values(0.6))
     arms = experiment(tmp_path, "cars196/cosface", of_values(0.4)).parent
     names = parse_baselines(["cars196/softmax_memvir=cars196/cosface"])
-    result = build(load([arms]), baselines=names).sections[0].results
-    assert {r.label: r.baseline for r in result} == {
-        "softmax": None,
-        "softmax_memvir": "cosface",
-        "cosface": None,
-    }
+    result = build(read([arms]), baselines=names)
+    assert result.baselines == {"cars196/softmax_memvir": "cars196/cosface"}
     with pytest.raises(ReportError, match="there is no experiment 'sop/softmax'"):
-        pair_up(load([arms]), {"cars196/softmax": "sop/softmax"})
+        pair_up(read([arms]), {"cars196/softmax": "sop/softmax"})
     for wrong in ("a", "=b", "a="):
         with pytest.raises(ReportError, match="must be ARM=OTHER"):
             parse_baselines([wrong])
-    alone = build(load([arms / "softmax_memvir"]))
-    assert "its baseline cars196/softmax is not among" in " ".join(alone.notes)
+    alone = build(read([arms / "softmax_memvir"]))
+    assert "its baseline cars196/softmax is not among" in " ".join(notes(alone))
 
 
 def test_options_choose(tmp_path):
     pair(tmp_path, of_values(0.5), of_values(0.6))
-    result = build(load([tmp_path]), ["last"], ["map@r"])
-    assert result.metrics == (MAP,) and len(result.sections) == 1
+    result = build(read([tmp_path]), ["last"], ["map@r"])
+    assert result.metrics == (MAP,) and len(list(result.sections())) == 1
     with pytest.raises(ReportError, match="metric must be one of .*, got 'f1'"):
-        build(load([tmp_path]), metrics=["f1"])
+        build(read([tmp_path]), metrics=["f1"])
 
 
 def test_held_out_accuracies_are_shown_only_if_asked_for(tmp_path):
     """Without the test set's, and without published numbers, which are of that."""
     pair(tmp_path / "a", [history(0, POINTS)], [history(0, POINTS)])
-    usual, asked = build(load([tmp_path / "a"])), ["held_out"]
-    assert "held_out" not in [section.selection for section in usual.sections]
+    usual, asked = build(read([tmp_path / "a"])), ["held_out"]
+    assert "held_out" not in usual.selections
     _, text, _ = report(tmp_path / "a", tmp_path, selections=asked, metrics=["MAP@R"])
     table = rows(text["report.md"], "cars196, selection: held_out")
     assert ["seed 0", "10", "40.00"] in table
     assert not any("published" in row[0] for row in table)
     assert "best_on_test" not in text["report.md"]
+
+
+def test_what_the_untrained_network_can(tmp_path):
+    """Of seeds that are finished; it is no epoch that counts."""
+    histories = [history(s, {0: (0.1 + s / 5, 0.2), 1: (0.5, 0.4)}) for s in (0, 1)]
+    unfinished = history(2, {0: (0.9, 0.9)}, num_epochs=1)
+    experiment(tmp_path / "a", "glyphs/softmax", [*histories, unfinished])
+    _, text, _ = report(tmp_path / "a", tmp_path)
+    table = rows(text["report.md"], "glyphs, selection: last")
+    assert ["untrained (n = 2)", "0", "20.00", "10.00", "20.00"] in table
+
+
+def test_accuracies_that_are_no_numbers_are_a_result(tmp_path):
+    """A diverged seed is in the mean, which is none then, and not left out."""
+    plain = [history(s, {1: (0.5, 0.5, 0.5)}) for s in (0, 1)]
+    nan = float("nan")
+    diverged = [history(0, {1: (nan, nan, nan), 2: (nan, nan, nan)}), plain[1]]
+    diverged[1] = history(1, {1: (0.6, 0.5, 0.5), 2: (0.7, nan, nan)})
+    pair(tmp_path / "a", plain, diverged)
+    result, text, files = report(tmp_path / "a", tmp_path)
+    for selection in ("last", "best_on_validation", "best_on_test"):
+        own, delta = numbers(result, "cars196/softmax_memvir", R1, selection)
+        assert (own.n, delta.n) == (2, 2) and own.mean != own.mean
+        assert not delta.excludes_zero
+    table = rows(text["report.md"], "cars196, selection: best_on_validation")
+    assert ["seed 0", "1", "nan", "nan", "nan"] in table
+    assert ["seed 1", "1", "60.00", "30.00", "50.00"] in table
+    assert "differences.png" in files
+    assert "$nan" in text["report.tex"]
+
+
+def test_only_what_is_asked_for(tmp_path):
+    pair(tmp_path / "a", of_values(0.5), of_values(0.6))
+    result, _, _ = report(tmp_path / "a", tmp_path, only=["*_memvir"])
+    assert list(result.runs.experiments.index) == ["cars196/softmax_memvir"]
+    with pytest.raises(ReportError, match="no experiment is called 'sop/"):
+        report(tmp_path / "a", tmp_path, only=["sop/*"])

@@ -11,10 +11,11 @@ from rich.console import Console
 
 pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
 
-from benchmarks.report import differences_figure, figures, run  # noqa: E402
+from benchmarks.report import figures, run  # noqa: E402
+from benchmarks.report import text as escaped  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.experiments import load  # noqa: E402
-from benchmarks.report.latex import as_latex, escape  # noqa: E402
+from benchmarks.report.latex import as_latex  # noqa: E402
+from benchmarks.report.runs import read  # noqa: E402
 from benchmarks.report.selection import LABELS, USUAL  # noqa: E402
 
 from .report_folders import (  # noqa: E402
@@ -33,9 +34,9 @@ from .report_folders import (  # noqa: E402
 def test_the_protocol_is_in_each_file(tmp_path):
     pair(tmp_path / "a", of_values(0.5, 0.6), of_values(0.6, 0.6))
     _, text, files = report(tmp_path / "a", tmp_path)
-    tables = {"report.md", "report.csv", "summary.csv", "report.tex"}
+    tables = {"report.md", "report.csv", "summary.csv", "report.tex", "report.html"}
     assert set(files) == {*tables, "curves.png", "differences.png"}
-    for name in ("report.md", "report.csv", "summary.csv", "report.tex", "terminal"):
+    for name in (*tables, "terminal"):
         words = re.sub(r"[\s#%]+", " ", text[name])
         assert "Data set: cars196; arms: 2; seeds: 2 finished (0, 1)" in words, name
         assert "picked on the test set: what the official code reports" in words, name
@@ -79,17 +80,17 @@ def test_latex(tmp_path):
     plain = [history(s, {1: (0.80, v)}) for s, v in enumerate((0.3, 0.1))]
     better = [history(s, {1: (0.9 + s / 1e3, 0.2)}) for s in range(2)]
     pair(tmp_path / "a", plain, better)
-    text = as_latex(build(load([tmp_path / "a"]), ["last"], [R1, MAP]))
+    text = as_latex(build(read([tmp_path / "a"]), ["last"], [R1, MAP]))
     first, second = re.findall(r"^softmax.*$", text, re.M)
     assert first == r"softmax & 2 & $80.00 \pm 0.00$ & $20.00 \pm 14.14$ \\"
     bold = r"$\mathbf{90.05 \pm 0.07}$"
     assert second == rf"softmax\_memvir & 2 & {bold} & $20.00 \pm 0.00$ \\"
     assert r"95\% interval" in text and "excludes 0" in text
-    assert escape(r"a_b%c&d\{~^") == (
+    assert escaped.latex(r"a_b%c&d\{~^") == (
         r"a\_b\%c\&d\textbackslash{}\{\textasciitilde{}\textasciicircum{}"
     )
     pair(tmp_path / "b", better, plain)
-    losing = as_latex(build(load([tmp_path / "b"]), ["last"], [R1]))
+    losing = as_latex(build(read([tmp_path / "b"]), ["last"], [R1]))
     assert rf"softmax & 2 & {bold} \\" in losing and losing.count("mathbf") == 1
 
 
@@ -118,11 +119,13 @@ def test_figures(tmp_path):
     pair(tmp_path / "a", short, long)
     pair(tmp_path / "a", short, short, "glyphs")
     result, _, files = report(tmp_path / "a", tmp_path)
-    cars, glyphs = result.panels
-    assert (cars.x_label, cars.logarithmic) == ("optimiser steps", True)
-    assert (glyphs.x_label, glyphs.logarithmic) == ("epochs", False)
-    assert [curve.plain for curve in cars.curves[R1]] == [True, False]
-    assert cars.curves[R1][1].mean.x == (50, 400)  # not epoch 0
+    cars, *_ = figures.curves(result, ["cars196"]).axes
+    glyphs, *_ = figures.curves(result, ["glyphs"]).axes
+    assert (cars.get_xlabel(), cars.get_xscale()) == ("optimiser steps", "log")
+    assert (glyphs.get_xlabel(), glyphs.get_xscale()) == ("epochs", "linear")
+    means = [line for line in cars.lines if line.get_linewidth() > 1]
+    assert [line.get_linestyle() for line in means] == ["--", "-"]
+    assert list(means[1].get_xdata()) == [50, 400]  # not epoch 0
     for name in ("curves.png", "curves_cars196.png", "curves_glyphs.png"):
         with Image.open(files[name]) as image:
             assert image.format == "PNG" and min(image.size) > 400
@@ -136,8 +139,15 @@ def test_twelve_arms_and_ablations_can_be_told_apart(tmp_path):
         experiment(tmp_path, f"a/{loss}_memvir", of_values(0.5), f"a/{loss}")
 
     def looks():
-        curves = build(load([tmp_path])).panels[0].curves[R1]
-        return {curve.label: (curve.color, curve.plain) for curve in curves}
+        figure = figures.curves(build(read([tmp_path])), ["a"])
+        labels = [t.get_text() for t in figure.legends[0].get_texts()]
+        panels = [a for a in figure.axes if a.get_title().endswith("Recall@1")]
+        lines = [line for axes in panels for line in axes.lines]
+        means = [line for line in lines if line.get_linewidth() > 1]
+        return {
+            label: (line.get_color(), line.get_linestyle())
+            for label, line in zip(labels, means, strict=True)
+        }
 
     assert len(set(looks().values())) == 10
     assert looks()["arcface"][0] == looks()["arcface_memvir"][0]
@@ -149,8 +159,9 @@ def test_many_losses_have_panels_of_their_own(tmp_path):
     """And no arm of another data set is left out."""
 
     def panels_drawn():
-        panels = build(load([tmp_path]), metrics=["MAP@R", "Recall@1"]).panels
-        return [a for a in figures.figure(panels, "caption").axes if len(a.lines)]
+        made = build(read([tmp_path]), metrics=["MAP@R", "Recall@1"])
+        datasets = sorted(set(made.runs.experiments.dataset))
+        return [a for a in figures.curves(made, datasets).axes if len(a.lines)]
 
     def titles():
         return [a.get_title().split("\n")[-1] for a in panels_drawn()]
@@ -179,8 +190,8 @@ def test_many_losses_have_panels_of_their_own(tmp_path):
 def test_plain_losses_share_a_panel_however_many(tmp_path):
     for loss in ("softmax", "cosface", "arcface", "proxy_nca"):
         experiment(tmp_path, f"glyphs/{loss}", of_values(0.5))
-    panels = build(load([tmp_path]), metrics=["MAP@R"]).panels
-    (axes,) = figures.figure(panels, "caption").axes
+    made = build(read([tmp_path]), metrics=["MAP@R"])
+    (axes,) = figures.curves(made, ["glyphs"]).axes
     assert axes.get_title() == "MAP@R" and len(axes.lines) == 8
 
 
@@ -220,10 +231,12 @@ def test_curves_are_of_what_is_shown(tmp_path):
     """Not of the test split, where nothing else is."""
     experiment(tmp_path / "a", "glyphs/softmax", [history(0, POINTS)])
     for selections, split in ((["held_out"], 2), ([], 1)):
-        (panels,) = build(load([tmp_path / "a"]), selections, ["MAP@R"]).panels
-        (curve,) = panels.curves[MAP]
-        assert curve.mean.y == tuple(POINTS[e][split] for e in (5, 10, 15, 20))
-        assert panels.about.startswith("Of held-out classes") is bool(selections)
+        made = build(read([tmp_path / "a"]), selections, ["MAP@R"])
+        (axes,) = figures.curves(made, ["glyphs"]).axes
+        values = [100 * POINTS[epoch][split] for epoch in (5, 10, 15, 20)]
+        assert list(axes.lines[-1].get_ydata()) == values
+        title = axes.figure.get_suptitle()
+        assert title.startswith("Of held-out classes") is bool(selections)
 
 
 def test_a_selection_has_one_color_in_all_data_sets(tmp_path):
@@ -231,15 +244,12 @@ def test_a_selection_has_one_color_in_all_data_sets(tmp_path):
     with_split = [history(seed, {1: (0.5 + seed / 9, 0.2, 0.3)}) for seed in (0, 1)]
     root = pair(tmp_path / "a", with_split, with_split)
     pair(root, of_values(0.5, 0.6), of_values(0.7, 0.7), dataset="sop")
-    report_ = build(load([root]), metrics=["Recall@1"])
-    figure = differences_figure.figure(report_.sections, report_.metrics)
-    by_label = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels()):
-            by_label.setdefault(label, set()).add(handle[0].get_color())
-    assert set(by_label) == {LABELS[name] for name in USUAL}
-    assert all(len(colors) == 1 for colors in by_label.values())
-    assert len(set.union(*by_label.values())) == 3
+    report_ = build(read([root]), metrics=["Recall@1"])
+    figure = figures.differences(report_)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert set(labels) == {LABELS[name] for name in USUAL}
+    cars, sop = ([c[0].get_color() for c in a.containers] for a in figure.axes)
+    assert len(set(cars)) == 3 and sop == [cars[0], cars[2]]
 
 
 def test_figures_of_an_earlier_report_go(tmp_path):
@@ -248,3 +258,66 @@ def test_figures_of_an_earlier_report_go(tmp_path):
     (tmp_path / "written" / "notes.png").write_bytes(b"not ours")
     _, _, files = report(root / "cars196" / "softmax", tmp_path)
     assert "notes.png" in files and "differences.png" not in files
+
+
+HOSTILE = "x/a|b\n<script>alert(1)</script> [l](http://e) `c` **b** $\\frac{1}$ &amp;"
+
+
+def test_what_a_file_says_is_text_wherever_it_is_written(tmp_path):
+    """An experiment's name, and what environment.json says of versions."""
+    folder = experiment(tmp_path / "a" / "e", "name", of_values(0.5))
+    config = {"experiment_name": HOSTILE, "baseline": None, "source": "ours"}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    environment = {"versions": {"torch": "1\n\n# T <b>\x1b[31m</b>"}}
+    (folder / "environment.json").write_text(json.dumps(environment))
+    experiment(tmp_path / "a", "x/other", of_values(0.5))  # names in two tables, then
+    _, text, _ = report(tmp_path / "a", tmp_path)
+    page = text["report.html"]
+    assert page.count("&lt;script&gt;alert") > 3
+    assert "&lt;script&gt;alert" in page and "<script>alert" not in page
+    assert "<b>\x1b" not in page and "&amp;amp;" in page
+    for name in ("report.md", "report.tex", "report.csv", "summary.csv", "terminal"):
+        assert "\x1b" not in text[name], name
+    markdown = text["report.md"]
+    assert not re.search(
+        r"(?<!\\)<(script|b)|^# T|(?<!\\)\]\(http|&amp;$", markdown, re.M
+    )
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    cells = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+    assert cells == {6, 7}
+    assert all(
+        line[0] == "%" for line in text["report.tex"].split("\n\n")[0].split("\n")
+    )
+    assert r"\$\textbackslash{}frac\{1\}\$" in text["report.tex"]
+    record, *_ = records(text["report.csv"])
+    assert record["experiment"].startswith("x/a|b <script>")
+
+
+@pytest.mark.parametrize(
+    "write, text, expected",
+    [
+        (escaped.markdown, "a_b _c_ a|b", r"a_b \_c\_ a\|b"),
+        (escaped.markdown, "[1.00, 2.00] ![x](y)", r"[1.00, 2.00] ![x\](y)"),
+        (escaped.csv, "=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        (escaped.csv, -0.5, -0.5),
+        (escaped.html, '<a b="c">', "&lt;a b=&quot;c&quot;&gt;"),
+        (escaped.mathtext, "$x$\n", r"\$x\$ "),
+        (escaped.plain, "a\u202eb\ud800\x00", "a b  "),
+    ],
+)
+def test_escapes(write, text, expected):
+    assert write(text) == expected
+
+
+def test_the_page_is_one_file_that_loads_nothing(tmp_path):
+    pair(tmp_path / "a", of_values(0.5, 0.6), of_values(0.6, 0.8))
+    _, text, files = report(tmp_path / "a", tmp_path)
+    page = text["report.html"]
+    assert page.count("<img") == 2 and page.count('src="data:image/png;base64,') == 2
+    assert not re.search(r"(src|href)=.(?!data:)", page) and "://" not in page
+    policy = re.search(r"Content-Security-Policy\" content=\"([^\"]*)", page)[1]
+    assert policy.startswith("default-src 'none'") and "script-src 'sha256-" in policy
+    assert '<table class="dataframe sorts">' in page
+    assert "<b>softmax_memvir</b>" in page and "+15.00" in page
+    image = np.asarray(Image.open(files["differences.png"]))
+    assert image.any()

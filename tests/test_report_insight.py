@@ -11,13 +11,12 @@ from rich.console import Console  # noqa: E402
 
 from benchmarks.protocol import experiment  # noqa: E402
 from benchmarks.protocol.watcher import Watcher  # noqa: E402
-from benchmarks.report import ReportError, actual_shares_figure, run  # noqa: E402
-from benchmarks.report.actual_shares import SHARE, actual_shares  # noqa: E402
+from benchmarks.report import ReportError, figures, run  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.experiments import load  # noqa: E402
-from benchmarks.report.statistics import summarize  # noqa: E402
-from benchmarks.report.structure import Insight, Line, Result, Section  # noqa: E402
-from benchmarks.report.tables import insight_table  # noqa: E402
+from benchmarks.report.figures import SHARE  # noqa: E402
+from benchmarks.report.notes import notes  # noqa: E402
+from benchmarks.report.runs import read  # noqa: E402
+from benchmarks.report.tables import insights, last_insights  # noqa: E402
 from pml_memvir import MemVir  # noqa: E402
 from pml_memvir.losses import NormSoftmax  # noqa: E402
 from pml_memvir.watched import RECORDED  # noqa: E402
@@ -62,14 +61,14 @@ def test_means_are_from_one_evaluation_to_the_next():
 
 def test_means_over_seeds(folder):
     one, other = histories(folder)
-    report = build(load([folder]))
-    (insight,) = report.insights
-    assert insight.label == "tiny/norm_softmax_memvir"
-    line = insight.lines["share_of_own_copies"]
-    assert line.x == (12, 18, 24)  # training steps
+    figure = figures.insights(build(read([folder])))
+    shares, _, _ = figure.axes
+    assert shares.get_title().startswith("tiny/norm_softmax_memvir\n")
+    (line,) = [x for x in shares.lines if x.get_label().endswith("the own class")]
+    assert list(line.get_xdata()) == [12, 18, 24]  # training steps
     values = [h["epochs"][1]["memvir"]["share_of_own_copies"] for h in (one, other)]
     assert values[0] != values[1]
-    assert line.y[0] == pytest.approx(sum(values) / 2)
+    assert line.get_ydata()[0] == pytest.approx(sum(values) / 2)
 
 
 def test_the_end_of_training_is_each_seeds_own(tmp_path):
@@ -84,10 +83,11 @@ def test_the_end_of_training_is_each_seeds_own(tmp_path):
             epoch["memvir"] = {SHARE: epoch["epoch"] / 10}
         histories.append(one)
     report_folders.experiment(tmp_path, name, histories)
-    report = build(load([tmp_path]))
-    assert report.insights[0].last == {SHARE: pytest.approx(0.25)}
-    assert report.insights[0].lines[SHARE].y[-1] == 0.4
-    assert "0.25" in insight_table(report.insights)
+    runs = read([tmp_path])
+    assert last_insights(runs) == {(name, SHARE): pytest.approx(0.25)}
+    (line,) = figures.insights(build(runs)).axes[0].lines
+    assert line.get_ydata()[-1] == 0.4
+    assert "0.25" in set(insights(runs).iloc[0])
 
 
 def test_figure(folder, tmp_path):
@@ -103,9 +103,9 @@ def test_figure(folder, tmp_path):
 
 
 def test_memvir_that_met_nothing_is_told(folder, tmp_path):
-    assert not [n for n in build(load([folder])).notes if "no virtual classes" in n]
+    assert not [n for n in notes(build(read([folder]))) if "no virtual classes" in n]
     experiment.run(tiny.config({"num_epochs_train": 1}), tmp_path, CPU)  # warm-up only
-    assert [n for n in build(load([tmp_path])).notes if "no virtual classes" in n]
+    assert [n for n in notes(build(read([tmp_path]))) if "no virtual classes" in n]
 
 
 @pytest.mark.parametrize("memvir", [3, {"actual_loss": "high"}])
@@ -117,54 +117,42 @@ def test_damage_is_named(folder, tmp_path, memvir):
     data["epochs"][0]["memvir"] = memvir
     path.write_text(json.dumps(data))
     with pytest.raises(ReportError, match="memvir|actual_loss"):
-        load([root])
+        read([root])
 
 
 # Shares and differences
 
-POINTS = {"softmax": (0.9, 0.02), "cosface": (0.2, -0.05), "arcface": (0.4, -0.01)}
+
+def arms(root, shares, plain=0.5):
+    """Arms with MemVir, of a baseline each: by loss, share at the end and Recall@1."""
+    for loss, (share, value) in shares.items():
+        base = f"glyphs/{loss}"
+        points = [(e, share if e == 2 else 0.0) for e in (1, 2)]
+        report_folders.experiment(
+            root, base, [report_folders.history(0, {1: (0.1, 0.1), 2: (plain, 0.1)})]
+        )
+        history = report_folders.history(0, {1: (0.1, 0.1), 2: (value, 0.1)})
+        for entry, (_, seen) in zip(history["epochs"], points):
+            entry["memvir"] = {} if share is None else {SHARE: seen}
+        report_folders.experiment(root, f"{base}_memvir", [history], base)
+    return build(read([root]), ["last", "best_on_test"])
 
 
-def arm(loss, difference, share, memvir="_memvir", accuracy="single"):
-    """A result, and what MemVir saw in it at the end of its trials."""
-    name = f"glyphs/{loss}{memvir}"
-    one = Result(
-        experiment=name,
-        label=loss + memvir,
-        loss=f"{loss}+lr_1",
-        memvir=True,
-        accuracy=accuracy,
-        seeds={},
-        unfinished={},
-        summaries={},
-        baseline=loss,
-        differences={"m": None if difference is None else summarize([difference])},
-        better=frozenset(),
-        published=(),
-    )
-    lines = {} if share is None else {SHARE: Line((1, 2), (0.0, 1.0))}
-    return one, Insight(name, lines, {} if share is None else {SHARE: share})
-
-
-def shares_of(*arms, selection="last"):
-    results, seen = zip(*arms)
-    return actual_shares([Section("glyphs", selection, results)], seen, "m")
-
-
-def test_shares_at_the_end_against_differences():
-    arms = [arm(loss, d, share) for loss, (share, d) in POINTS.items()]
-    without = [arm("proxy_anchor", 0.1, None), arm("proxy_nca", None, 0.3)]
-    folds = arm("softmax", 0.7, 0.1, "_memvir_2_2", "concatenated")
-    assert shares_of(*arms[:2], *without, folds) == ()  # two arms are too few
-    (found,) = shares_of(*arms, *without, folds)
-    assert {p.loss for p in found.points} == set(POINTS)
-    assert {(p.share, p.difference) for p in found.points} == set(POINTS.values())
-    assert shares_of(*arms, selection="best_on_test") == ()
+def test_shares_at_the_end_against_differences(tmp_path):
+    points = {"softmax": (0.9, 0.52), "cosface": (0.2, 0.45), "arcface": (0.4, 0.49)}
+    few = arms(tmp_path / "few", dict(list(points.items())[:2]))
+    assert figures.shares(few) is None  # two arms are too few
+    made = arms(tmp_path / "all", {**points, "proxy_anchor": (None, 0.6)})
+    (axes,) = figures.shares(made).axes  # not of best_on_test
+    assert axes.get_title() == "glyphs, last epoch"
+    drawn = {of.get_label(): of.get_offsets()[0] for of in axes.collections}
+    assert {loss: tuple(at.round(6)) for loss, at in drawn.items()} == {
+        "softmax": (0.9, 2.0),
+        "cosface": (0.2, -5.0),
+        "arcface": (0.4, -1.0),
+    }
 
 
 def test_shares_are_drawn_where_there_are_several(folder, tmp_path):
     run([folder], tmp_path, Console(quiet=True))
     assert not (tmp_path / "actual_shares.png").exists()
-    found = shares_of(*(arm(f"l{k}", -k, k**2 / 20) for k in range(4)))
-    actual_shares_figure.draw(found, "precision_at_1", tmp_path / "actual_shares.png")
-    assert (tmp_path / "actual_shares.png").read_bytes()[:4] == b"\x89PNG"

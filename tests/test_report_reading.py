@@ -9,10 +9,19 @@ pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
 
 from benchmarks.report import ReportError  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.experiments import DEFAULT_FOLDS, load  # noqa: E402
-from benchmarks.report.selection import choose  # noqa: E402
+from benchmarks.report.figures import _plain  # noqa: E402
+from benchmarks.report.runs import DEFAULT_FOLDS, NO_FOLD, read  # noqa: E402
+from benchmarks.report.selection import select  # noqa: E402
 
-from .report_folders import POINTS, R1, experiment, history, of_values  # noqa: E402
+from .report_folders import (  # noqa: E402
+    MAP,
+    POINTS,
+    R1,
+    RP,
+    experiment,
+    history,
+    of_values,
+)
 
 
 def test_data_set_and_memvir_are_the_configs(tmp_path):
@@ -20,9 +29,10 @@ def test_data_set_and_memvir_are_the_configs(tmp_path):
     with (folder / "config.yaml").open("a") as file:
         file.write("dataset: {Glyphs: {root: x}}\n")
         file.write("loss_funcs: {metric_loss: {MemVir: {loss: {CosFaceLoss: {}}}}}\n")
-    (read,) = load([tmp_path])
-    assert (read.dataset, read.arm, read.memvir) == ("glyphs", "mine/cos", True)
-    assert not build([read]).panels[0].curves[R1][0].plain
+    runs = read([tmp_path])
+    (arm,) = runs.experiments.itertuples()
+    assert (arm.dataset, arm.arm, arm.memvir) == ("glyphs", "mine/cos", True)
+    assert not _plain(build(runs)).any()
 
 
 def test_folds_that_have_not_begun_are_missing(tmp_path):
@@ -30,8 +40,8 @@ def test_folds_that_have_not_begun_are_missing(tmp_path):
     folder = experiment(tmp_path, "sop/softmax", folds)
     with (folder / "config.yaml").open("a") as file:
         file.write("split_manager: {ClassDisjointSplitManager: {num_training_sets: 4}}")
-    (read,) = load([tmp_path])
-    assert not read.seeds[0].complete and "fold 2" in read.seeds[0].unfinished[0]
+    (seed,) = read([tmp_path]).seeds.itertuples()
+    assert not seed.complete and "fold 2" in seed.missing
 
 
 def test_folds_that_the_config_leaves_to_the_split_manager(tmp_path):
@@ -43,8 +53,8 @@ def test_folds_that_the_config_leaves_to_the_split_manager(tmp_path):
     folder = experiment(tmp_path, "sop/softmax", folds)
     with (folder / "config.yaml").open("a") as file:
         file.write("split_manager: {ClassDisjointSplitManager: {shuffle: true}}")
-    (read,) = load([tmp_path])
-    assert read.seeds[0].unfinished == ("fold 2 not begun", "fold 3 not begun")
+    (seed,) = read([tmp_path]).seeds.itertuples()
+    assert seed.missing == "fold 2 not begun, fold 3 not begun"
 
 
 def test_arms_that_tables_could_not_tell_apart(tmp_path):
@@ -53,7 +63,7 @@ def test_arms_that_tables_could_not_tell_apart(tmp_path):
         with (folder / "config.yaml").open("a") as file:
             file.write("dataset: {Glyphs: {root: x}}\n")
     with pytest.raises(ReportError, match="would both be called 'x' on glyphs"):
-        load([tmp_path])
+        read([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +80,9 @@ def test_arms_that_tables_could_not_tell_apart(tmp_path):
             "expected epochs, as it is finished",
         ),
         (lambda h: json.dumps(h | {"epochs": 2 * h["epochs"]}), "steps to grow"),
-        (lambda h: json.dumps(h).replace("0.5", "NaN"), "a fraction, 0 to 1, got nan"),
+        (lambda h: json.dumps(h).replace("0.5", "Infinity"), "a fraction, .* got inf"),
+        (lambda h: json.dumps(h).replace("0.5", "1" + 400 * "0"), "to be a number"),
+        (lambda h: json.dumps(h).replace('"test": {', '"file": {'), "name of a split"),
         (lambda h: json.dumps(h).replace("0.5", "50"), "a fraction, 0 to 1, got 50"),
         (lambda h: json.dumps(h).replace("0.5", '"x"'), "int or float, got 'x'"),
         (lambda h: json.dumps({"format": 1, "seed": 0}), "object with 'num_epochs'"),
@@ -81,7 +93,7 @@ def test_a_damaged_history_is_named(tmp_path, damage, message):
     path = folder / "seed0/history.json"
     path.write_text(damage(json.loads(path.read_text())))
     with pytest.raises(ReportError, match=message) as error:
-        load([tmp_path])
+        read([tmp_path])
     assert str(path) in str(error.value)
 
 
@@ -91,22 +103,22 @@ def test_a_damaged_history_is_named(tmp_path, damage, message):
 def test_a_foreign_config_is_named(tmp_path, config):
     (tmp_path / "config.yaml").write_text(config)
     with pytest.raises(ReportError, match=re.escape(str(tmp_path / "config.yaml"))):
-        load([tmp_path])
+        read([tmp_path])
 
 
 def test_trials_that_do_not_belong_together(tmp_path):
     other = history(1, {1: (0.5, 0.5), 2: (0.5, 0.5)})
     experiment(tmp_path / "a", "sop/softmax", [*of_values(0.5), other])
     with pytest.raises(ReportError, match="differ in number of epochs"):
-        load([tmp_path / "a"])
+        read([tmp_path / "a"])
     for copy in ("b", "c"):
         experiment(tmp_path / "d" / copy, "sop/softmax", of_values(0.5))
     with pytest.raises(ReportError, match="both named 'sop/softmax'"):
-        load([tmp_path / "d"])
+        read([tmp_path / "d"])
     experiment(tmp_path / "d/b/sop/tune", "trial-1", of_values(0.5))
-    assert len(load([tmp_path / "d/b", tmp_path / "d/b/sop"])) == 1
+    assert len(read([tmp_path / "d/b", tmp_path / "d/b/sop"]).experiments) == 1
     with pytest.raises(ReportError, match="no config.yaml in or below"):
-        load([tmp_path / "d/b/sop/softmax/seed0"])
+        read([tmp_path / "d/b/sop/softmax/seed0"])
 
 
 def test_until_is_the_report_of_a_shorter_training(tmp_path):
@@ -114,26 +126,57 @@ def test_until_is_the_report_of_a_shorter_training(tmp_path):
     longer = history(1, {5: (0.6, 0.3, 0.2), 10: (0.7, 0.2, 0.4)}, num_epochs=20)
     experiment(tmp_path / "a", "glyphs/softmax", [history(0, POINTS), longer])
     experiment(tmp_path / "a", "glyphs/cosface", [history(0, {5: (0.1, 0.1, 0.1)})])
-    cosface, softmax = load([tmp_path / "a"], until=10)
-    assert list(softmax.complete_seeds) == [0, 1] and softmax.num_epochs == 10
-    for trial in softmax.trials:
-        assert [e.epoch for e in trial.trained] == [5, 10]
-        assert choose(trial, "last", R1).epoch == 10
-    assert (cosface.num_epochs, list(cosface.complete_seeds)) == (5, [0])
-    (unfinished,) = load([tmp_path / "a" / "glyphs" / "softmax"], until=15)
-    assert list(unfinished.complete_seeds) == [0]
+    runs = read([tmp_path / "a"], until=10)
+    assert runs.complete_seeds("glyphs/softmax") == [0, 1]
+    assert runs.complete_seeds("glyphs/cosface") == [0]
+    lengths = dict(zip(runs.trials.experiment, runs.trials.num_epochs))
+    assert lengths == {"glyphs/softmax": 10, "glyphs/cosface": 5}
+    last = select(runs, "last", [R1]).set_index(["experiment", "seed"]).epoch
+    assert last["glyphs/softmax"].to_dict() == {0: 10, 1: 10}
+    unfinished = read([tmp_path / "a" / "glyphs" / "softmax"], until=15)
+    assert unfinished.complete_seeds("glyphs/softmax") == [0]
 
 
 def test_until_keeps_what_stopped_early(tmp_path):
     early = history(0, {5: (0.6, 0.3)}, num_epochs=20, stopped_early=True)
     experiment(tmp_path / "a", "glyphs/softmax", [early])
     for until, stopped in ((10, True), (5, False)):
-        (softmax,) = load([tmp_path / "a"], until=until)
-        (trial,) = softmax.trials
-        assert trial.complete and trial.stopped_early is stopped
+        (trial,) = read([tmp_path / "a"], until=until).trials.itertuples()
+        assert trial.complete and trial.stopped_early == stopped
 
 
 def test_until_must_be_an_evaluation(tmp_path):
     experiment(tmp_path / "a", "glyphs/softmax", [history(0, POINTS)])
     with pytest.raises(ReportError, match="no evaluation at epoch 7; there are 5, 10"):
-        load([tmp_path / "a"], until=7)
+        read([tmp_path / "a"], until=7)
+    with pytest.raises(ReportError, match="no evaluation at epoch 7"):
+        read([tmp_path / "a"]).until(7)
+    runs = read([tmp_path / "a"]).until(7, strict=False)
+    assert runs.seeds.missing.iloc[0] == "not evaluated at epoch 7"
+
+
+def test_a_config_is_read_without_what_it_refers_to(tmp_path, monkeypatch):
+    """Neither the environment nor another of its values: it may be somebody else's."""
+    monkeypatch.setenv("SECRET", "kept")
+    folder = experiment(tmp_path, "sop/softmax", of_values(0.5))
+    text = "experiment_name: a/${oc.env:SECRET}\nbaseline: ${oc.env:SECRET}\n"
+    (folder / "config.yaml").write_text(text + "dataset: {'${oc.env:SECRET}': {}}\n")
+    (arm,) = read([tmp_path]).experiments.itertuples()
+    assert arm.Index == "a/${oc.env:SECRET}" and "kept" not in str(arm)
+
+
+def test_the_tidy_table(tmp_path):
+    """A row an experiment, seed, fold, epoch, split and metric."""
+    one = history(3, {1: (0.5, 0.25)})
+    one["epochs"][0]["memvir"] = {"actual_loss": 2.0}
+    experiment(tmp_path, "sop/softmax", [one])
+    values = read([tmp_path]).values
+    assert set(values.experiment) == {"sop/softmax"} and set(values.seed) == {3}
+    assert set(values.fold) == {NO_FOLD} and set(values.step) == {10}
+    assert values.set_index(["split", "metric"]).value.to_dict() == {
+        ("train", "loss"): 1.0,
+        ("test", R1): 0.5,
+        ("test", RP): 0.25,
+        ("test", MAP): 0.25,
+        ("memvir", "actual_loss"): 2.0,
+    }

@@ -4,12 +4,14 @@ import pytest
 
 pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
 
-from benchmarks.report.history import read_trial  # noqa: E402
-from benchmarks.report.published import published  # noqa: E402
-from benchmarks.report.selection import choose  # noqa: E402
+import pandas as pd  # noqa: E402
+
+from benchmarks.report.published import published, sources  # noqa: E402
+from benchmarks.report.runs import read  # noqa: E402
+from benchmarks.report.selection import select  # noqa: E402
 from benchmarks.report.statistics import paired_difference, summarize  # noqa: E402
 
-from .report_folders import MAP, POINTS, R1, RP, history, write  # noqa: E402
+from .report_folders import MAP, POINTS, R1, RP, experiment, history  # noqa: E402
 
 
 def test_t_interval_of_three_and_of_five():
@@ -17,26 +19,27 @@ def test_t_interval_of_three_and_of_five():
     three = summarize([0.1, 0.2, 0.3])
     assert (three.n, three.mean, three.sd) == (3, *map(pytest.approx, (0.2, 0.1)))
     half = 4.303 * 0.1 / 3**0.5
-    assert three.interval == pytest.approx((0.2 - half, 0.2 + half), abs=1e-4)
+    ends = 0.2 - half, 0.2 + half
+    assert (three.low, three.high) == pytest.approx(ends, abs=1e-4)
     five = summarize([1.0, 2.0, 3.0, 4.0, 5.0])
     half = 2.776 * 2.5**0.5 / 5**0.5
     assert five.sd == pytest.approx(2.5**0.5)
-    assert five.interval == pytest.approx((3 - half, 3 + half), abs=1e-3)
+    assert (five.low, five.high) == pytest.approx((3 - half, 3 + half), abs=1e-3)
 
 
 def test_one_seed_has_no_spread():
     one = summarize([0.5])
-    assert (one.n, one.mean, one.sd, one.interval) == (1, 0.5, None, None)
-    assert not one.excludes_zero and summarize([]) is None
+    assert tuple(one) == (1, 0.5, None, None, None)
+    assert not one.excludes_zero and summarize([]).n == 0
 
 
 def test_differences_are_paired_by_seed():
     """Both arms vary widely, their difference hardly: 0.02, 0.03, 0.04."""
-    base = {0: 0.1, 1: 0.5, 2: 0.9, 7: 0.0}
-    delta = paired_difference({2: 0.94, 1: 0.53, 0: 0.12, 8: 1.0}, base)
+    base = pd.Series({0: 0.1, 1: 0.5, 2: 0.9, 7: 0.0})
+    delta = paired_difference(pd.Series({2: 0.94, 1: 0.53, 0: 0.12, 8: 1.0}), base)
     assert (delta.n, delta.mean, delta.sd) == (3, *map(pytest.approx, (0.03, 0.01)))
-    assert delta.interval[0] == pytest.approx(0.03 - 4.303 * 0.01 / 3**0.5, abs=1e-5)
-    assert paired_difference({1: 0.5}, {2: 0.5}) is None
+    assert delta.low == pytest.approx(0.03 - 4.303 * 0.01 / 3**0.5, abs=1e-5)
+    assert paired_difference(base, pd.Series({3: 0.5})).n == 0
 
 
 @pytest.mark.parametrize(
@@ -54,16 +57,17 @@ def test_differences_are_paired_by_seed():
 )
 def test_selection(tmp_path, selection, metric, expected):
     """Of ties the earliest; never epoch 0; validation decides by its own split."""
-    path = write(tmp_path / "history.json", history(3, POINTS))
-    chosen = choose(read_trial(path, 3, None), selection, metric)
-    assert (chosen and (chosen.value, chosen.epoch)) == expected
+    experiment(tmp_path, "glyphs/softmax", [history(3, POINTS)])
+    chosen = select(read([tmp_path]), selection, [metric])
+    found = [(row.value, row.epoch) for row in chosen.itertuples()]
+    assert found == ([] if expected is None else [expected])
 
 
 def test_published_numbers_are_complete():
     losses = ("softmax", "norm_softmax", "cosface", "arcface", "proxy_nca")
     arms = [f"{x}{y}" for x in (*losses, "proxy_anchor") for y in ("", "_memvir")]
     names = [f"{d}/{arm}" for d in ("cub200", "cars196", "sop") for arm in arms]
-    found = {(n, p.source.key): p for n in names for p in published(n)}
+    found = {(n, p.source): p for n in names for p in published(n)}
     table4 = [p for (_, key), p in found.items() if key == "table4"]
     readme = [p for (_, key), p in found.items() if key == "readme"]
     assert [len(p.values) for p in table4] == 36 * [1]
@@ -79,6 +83,6 @@ def test_published_numbers_are_complete():
         assert sum(p.values[metric][0] for p in readme) == pytest.approx(means)
         assert sum(p.values[metric][1] for p in readme) == pytest.approx(sds)
     both = published("cars196/norm_softmax_memvir")
-    assert [p.source.label for p in both] == ["README", "Table 4"]
+    assert [sources()[p.source]["label"] for p in both] == ["README", "Table 4"]
     assert both[0].differences[MAP] == pytest.approx(0.0327)
-    assert published("glyphs/softmax_memvir") == published("inshop/arcface") == ()
+    assert published("glyphs/softmax_memvir") == published("inshop/arcface") == []

@@ -1,6 +1,7 @@
 """docs/results: every table is one that `report` makes of the committed results.
 
-And so are the marked tables of other pages.
+And so are the marked tables of other pages. The committed CSV files have all numbers to
+the last digit.
 """
 
 import re
@@ -10,118 +11,89 @@ import pytest
 
 pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
 
-from click.testing import CliRunner  # noqa: E402
+import yaml  # noqa: E402
 
-from benchmarks.__main__ import main  # noqa: E402
+from benchmarks.commands.studies import OURS  # noqa: E402
 from benchmarks.config import differences, load, load_saved  # noqa: E402
-from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.experiments import experiment_folders  # noqa: E402
-from benchmarks.report.experiments import load as read  # noqa: E402
-from benchmarks.report.tables import as_markdown  # noqa: E402
-from benchmarks.study import REPORTS, STAGES  # noqa: E402
-from benchmarks.study.reports import (  # noqa: E402
-    METRICS,
-    TABLES,
-    TABLES_FILE,
-    folders_there,
-    tables,
-    with_tables,
-)
+from benchmarks.report.csv_files import summary_csv, values_csv  # noqa: E402
+from benchmarks.report.latex import as_latex  # noqa: E402
+from benchmarks.report.markdown import as_markdown  # noqa: E402
+from benchmarks.report.pack import read_pack  # noqa: E402
+from benchmarks.report.runs import read  # noqa: E402
+from benchmarks.study import Study, reports  # noqa: E402
+from benchmarks.study.tables import Tables  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "study"
+RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ROOT / "docs" / "results"
 PAGE, TUNING = ROOT / "docs" / "results.md", ROOT / "docs" / "tuning.md"
 README = ROOT / "README.md"
+NAMES = [
+    name
+    for path in OURS.parent.glob("*.yaml")
+    for name in (yaml.safe_load(path.read_text()).get("reports") or {})
+]
 
 
-def planned():
-    """The study's runs, as far as their settings are picked, by folder."""
-    found = {}
-    for make in STAGES.values():
-        try:
-            jobs = list(make(RESULTS))
-        except FileNotFoundError:
-            continue
-        for job in jobs:
-            found.setdefault(RESULTS / job.folder / job.name, []).append(job)
-    return found
+@pytest.fixture(scope="module")
+def tables():
+    return Tables(Study(OURS))
 
 
-def test_every_experiment_is_one_of_the_protocol():
-    """And was run with the settings that the protocol's code gives it."""
-    jobs = planned()
-    there = list(experiment_folders(RESULTS))
-    assert there and set(there) <= set(jobs)
-    for folder in there:
-        seeds = {job.trial(RESULTS).parent for job in jobs[folder]}
-        assert set(folder.glob("seed*")) <= seeds, folder
-        _, preset, *rest = jobs[folder][0].arguments(RESULTS)
-        files = [a.removeprefix("--with=") for a in rest if a.startswith("--with=")]
-        wanted = load(preset, files, [a for a in rest if not a.startswith("--")])
-        saved = load_saved(folder / "config.yaml")
-        assert {f"seed{seed}" for seed in saved.seeds} == {
-            path.name for path in folder.glob("seed*")
-        }, folder
-        changed = differences(saved, wanted)
-        assert not [line for line in changed if not line.startswith("seeds")], folder
+def test_every_experiment_is_one_of_the_protocol(tmp_path):
+    """And was run with the settings that the study's file gives it."""
+    study = Study(OURS)
+    jobs = {}
+    for stage in study.stages:
+        for job in study.jobs(stage):
+            jobs.setdefault(job.key, []).append(job)
+    there = 0
+    for file in study.results.folder.glob("*.csv.gz"):
+        for stored in read_pack(file):
+            there += 1
+            path = tmp_path / "config.yaml"
+            path.write_text(stored.files["config.yaml"])
+            saved = load_saved(path)
+            key = f"{file.name.partition('.')[0]}/{saved.experiment_name}"
+            seeds = {seed for seed, _ in stored.histories}
+            assert seeds == set(saved.seeds) <= {job.seed for job in jobs[key]}, key
+            _, preset, *rest = jobs[key][0].arguments(study.results.folder)
+            files = [a.removeprefix("--with=") for a in rest if a.startswith("--with=")]
+            wanted = load(preset, files, [a for a in rest if not a.startswith("--")])
+            changed = differences(saved, wanted)
+            assert not [line for line in changed if not line.startswith("seeds")], key
+    assert there >= 157
 
 
-@pytest.mark.parametrize("name", REPORTS)
-def test_tables_are_those_of_the_committed_results(name):
-    folders = folders_there(REPORTS[name], RESULTS)
-    if not folders:
-        assert not (PAGES / name).exists()
+@pytest.mark.parametrize("name", NAMES)
+def test_reports_are_those_of_the_committed_results(tables, name):
+    folder = PAGES / name
+    report = reports.built(tables.study, tables.study.reports[name], tables.runs)
+    if report is None:
+        assert not folder.exists()
         return
-    reported = REPORTS[name]
-    report = build(
-        read(folders, reported.until),
-        reported.selections,
-        METRICS,
-        reported.baselines(RESULTS),
-    )
-    committed = (PAGES / name / "report.md").read_text()
-    text = re.sub(r"!\[.*\n?", "", committed).rstrip()
-    assert text == as_markdown(report).rstrip()
+    committed = (folder / "report.md").read_text()
+    figures = re.findall(r"^!\[(.*)\]", committed, re.M)
+    assert all((folder / figure).exists() for figure in figures)
+    assert committed == as_markdown(report, figures)
+    made = (values_csv, "report.csv"), (summary_csv, "summary.csv")
+    for write, file in (*made, (as_latex, "report.tex")):
+        assert (folder / file).read_text() == write(report), file
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_further_tables_are_of_the_committed_results(name):
-    path = PAGES / name / TABLES_FILE
-    assert (path.read_text() if path.exists() else "") == tables(name, RESULTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_further_tables_are_of_the_committed_results(tables, name):
+    path = PAGES / name / reports.TABLES_FILE
+    made = reports.as_markdown(reports.further(tables, tables.study.reports[name]))
+    assert (path.read_text() if path.exists() else "") == made
 
 
 @pytest.mark.parametrize("path", [PAGE, TUNING, README], ids=lambda path: path.stem)
 def test_tables_of_a_page_are_those_of_the_reports(path):
     page = path.read_text()
-    assert "<!-- table: " in page and with_tables(page, PAGES) == page
-
-
-def test_the_command_writes_reports_and_pages(tmp_path):
-    """Of the committed results what is committed, and tables that were emptied."""
-    marked = re.compile(r"(<!-- table: .*-->\n)(?:\|.*\n)+")
-    docs = tmp_path / "docs"
-    docs.mkdir()
-    pages = {docs / PAGE.name: PAGE, docs / TUNING.name: TUNING}
-    pages[tmp_path / README.name] = README
-    for path, of in pages.items():
-        path.write_text(marked.sub(r"\1", of.read_text()))
-    page = docs / PAGE.name
-    arguments = ["study", "--output", str(RESULTS)]
-    arguments += ["--report", str(docs / "results")]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0, result.output
-    for path, of in pages.items():
-        assert path.read_text() == of.read_text()
-    written, committed = (
-        {path.relative_to(folder) for path in folder.rglob("*.md")}
-        for folder in (docs / "results", PAGES)
-    )
-    assert written == committed
-    (mark,) = re.findall("<!-- table: tuning/report .*-->", page.read_text())[:1]
-    page.write_text(f"{mark.replace('glyphs', 'nowhere')}\n<!-- end -->\n")
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 1 and "has no table under 'nowhere" in result.output
+    assert "<!-- table: " in page and reports.with_tables(page, PAGES) == page
+    emptied = re.sub(r"(<!-- table: .*-->\n)(?:\|.*\n)+", r"\1", page)
+    assert emptied != page == reports.with_tables(emptied, PAGES)
 
 
 def test_every_table_of_the_page_is_of_a_report():
@@ -135,3 +107,9 @@ def test_every_table_of_the_page_is_of_a_report():
 def test_the_page_shows_figures_that_are_there():
     figures = re.findall(r"!\[[^\]]*\]\((\S+)\)", PAGE.read_text())
     assert all((PAGE.parent / path).exists() for path in figures)
+
+
+@pytest.mark.parametrize("name, runs", [("first-look", 6), ("pilot", 5)])
+def test_other_results_can_be_read(name, runs):
+    (file,) = (RESULTS / name).glob("*.csv.gz")
+    assert len(read([file]).experiments) == runs

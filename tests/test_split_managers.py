@@ -15,7 +15,7 @@ from benchmarks.protocol.history import History  # noqa: E402
 from benchmarks.protocol.split_managers import ClassDisjointSplitManager  # noqa: E402
 from benchmarks.protocol.trial import build_trial  # noqa: E402
 from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.experiments import load  # noqa: E402
+from benchmarks.report.runs import read  # noqa: E402
 
 from . import tiny  # noqa: E402
 from .experiment_runs import CPU, FOLDS, history, run  # noqa: E402
@@ -27,13 +27,13 @@ def test_one_fold_is_a_plain_validation_set(tmp_path):
     one = {"ClassDisjointSplitManager": {"num_training_sets": 1}}
     folder = run(tmp_path, {"split_manager~OVERRIDE~": one, "num_epochs_train": 2})
     assert not (folder / "seed0" / "concatenated.json").exists()
-    report = build(load([folder]))
-    assert [s.selection for s in report.sections] == [
+    report = build(read([folder]))
+    assert list(report.selections) == [
         "last",
         "best_on_validation",
         "best_on_test",
     ]
-    assert {r.accuracy for s in report.sections for r in s.results} == {"single"}
+    assert {kind for *_, arms in report.sections() for _, kind in arms} == {"single"}
 
 
 def test_folds_share_no_class():

@@ -1,4 +1,4 @@
-"""report: tables and figures of runs."""
+"""report, pack, unpack: tables and figures of runs, and their packed files."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from rich.console import Console
 
 from . import options
 
+PLACE = click.Path(path_type=Path, exists=True)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
 
 @click.command()
-@click.argument(
-    "folders",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-)
+@click.argument("places", nargs=-1, required=True, type=PLACE)
 @click.option(
     "--output",
     type=options.FOLDER,
@@ -47,20 +45,62 @@ from . import options
     help="As if training had ended there; where learning rates depend on the length of "
     "the schedule, that is not what a shorter training would have given.",
 )
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Only experiments of this name, such as 'glyphs/*'; several times.",
+)
 @options.plain_errors
 def report(
-    folders: tuple[Path, ...],
+    places: tuple[Path, ...],
     output: Path | None,
     selections: tuple[str, ...],
     metrics: tuple[str, ...],
     baselines: tuple[str, ...],
     until: int | None,
+    only: tuple[str, ...],
 ) -> None:
-    """Tables and learning curves of all runs in FOLDERS, beside the published ones."""
+    """Tables and learning curves of all runs in PLACES, beside the published ones.
+
+    PLACES are folders, and files of packed runs.
+    """
     from ..report import ReportError, parse_baselines, run
 
     try:
         given = parse_baselines(baselines)
-        run(list(folders), output, Console(), selections, metrics, given, until)
+        options_ = selections, metrics, given, until, only
+        run(list(places), output, Console(), *options_)
+    except ReportError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command()
+@click.argument("places", nargs=-1, required=True, type=PLACE)
+@click.option("--into", type=FILE, required=True, help="The file, named *.csv.gz.")
+def pack(places: tuple[Path, ...], into: Path) -> None:
+    """Add all runs in PLACES to one compressed table, which `report` takes, too."""
+    from ..report import ReportError
+    from ..report.packing import pack as pack_
+
+    try:
+        names = pack_(places, into)
+    except ReportError as error:
+        raise click.ClickException(str(error)) from error
+    Console().print(f"{into}: {len(names)} experiments", soft_wrap=True)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@options.output
+def unpack(file: Path, names: tuple[str, ...], output: Path) -> None:
+    """Write runs of a packed FILE as folders again; NAME as in 'glyphs/*'."""
+    from ..report import ReportError
+    from ..report.packing import unpack as unpack_
+
+    try:
+        for folder in unpack_(file, output, names):
+            Console().print(str(folder), soft_wrap=True)
     except ReportError as error:
         raise click.ClickException(str(error)) from error

@@ -1,4 +1,4 @@
-"""study: the runs of benchmarks/results/study."""
+"""study: many runs that a file describes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from rich.console import Console
 
 from . import options
 
+OURS = Path(__file__).parents[1] / "studies" / "memvir.yaml"
+
 
 @click.command()
+@click.argument(
+    "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), default=OURS
+)
 @click.option(
     "--output",
     type=options.FOLDER,
-    default=Path("benchmarks/results/study"),
-    show_default=True,
-    help="Results; finished runs in it are not run again.",
+    help="Results; finished runs in it are not run again.  [default: the file's]",
 )
 @click.option(
     "--processes",
@@ -27,12 +30,17 @@ from . import options
 @click.option(
     "--core-hours",
     type=float,
-    help="Start no run when so much is spent.  [default: the protocol's budget]",
+    help="Start no run when so much is spent.  [default: the file's]",
 )
 @click.option(
     "--stage", "stages", multiple=True, help="Only this; can be given several times."
 )
 @click.option("--dry-run", is_flag=True, help="List the runs and how far they are.")
+@click.option(
+    "--pack",
+    is_flag=True,
+    help="Put the runs that are there into packed files; run nothing.",
+)
 @click.option(
     "--report",
     type=options.FOLDER,
@@ -40,33 +48,43 @@ from . import options
 )
 @options.plain_errors
 def study(
-    output: Path,
+    file: Path,
+    output: Path | None,
     processes: int | None,
     core_hours: float | None,
     stages: tuple[str, ...],
     dry_run: bool,
+    pack: bool,
     report: Path | None,
 ) -> None:
-    """Run what is left of the study in benchmarks/results/study/PROTOCOL.md."""
+    """Run what is left of the study in FILE, side by side; run again to resume.
+
+    FILE is YAML, by default that of benchmarks/results/study/PROTOCOL.md.
+    docs/studies.md tells how to write one.
+    """
     from .. import study as study_
     from ..report import ReportError
 
-    for stage in stages:
-        if stage not in study_.STAGES:
-            known = ", ".join(study_.STAGES)
-            raise click.BadParameter(f"{stage!r}; expected one of {known}")
-    chosen = stages or tuple(study_.STAGES)
     console = Console()
-    if report is not None:
-        try:
-            study_.write_reports(output, report, console)
-        except ReportError as error:
-            raise click.ClickException(str(error)) from error
-        return
-    if dry_run:
-        console.print(study_.overview(output, chosen))
-        return
-    processes = processes or os.cpu_count() or 1
-    budget = study_.CORE_HOURS if core_hours is None else core_hours
-    if study_.run(output, processes, budget, chosen, console):
-        raise SystemExit(1)
+    try:
+        made = study_.Study(file, output)
+        chosen = stages or tuple(made.stages)
+        for stage in chosen:
+            if stage not in made.stages:
+                known = ", ".join(made.stages)
+                raise click.BadParameter(f"{stage!r}; expected one of {known}")
+        if pack:
+            for folder in made.folders:
+                names = made.results.pack(folder)
+                console.print(f"{folder}: {len(names)} experiments packed")
+        elif report is not None:
+            study_.write_reports(made, report, console)
+        elif dry_run:
+            console.print(study_.overview(made, chosen))
+        else:
+            processes = processes or os.cpu_count() or 1
+            budget = made.core_hours if core_hours is None else core_hours
+            if study_.run(made, processes, budget, chosen, console):
+                raise SystemExit(1)
+    except (ReportError, study_.StudyError) as error:
+        raise click.ClickException(str(error)) from error

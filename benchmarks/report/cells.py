@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .statistics import Summary
-from .structure import Value
 
 NONE = "-"
+
+
+class Strong(str):
+    """A cell that a table shows bold."""
 
 
 def percent(value: float | None, decimals: int = 2) -> str:
@@ -20,18 +23,16 @@ def signed(value: float | None, decimals: int = 2) -> str:
     return f"{round(100 * value, decimals) + 0.0:+.{decimals}f}"  # never -0.00
 
 
-def interval(ends: tuple[float, float] | None, with_sign: bool = False) -> str:
-    if ends is None:
+def interval(of: Summary, with_sign: bool = False) -> str:
+    if of.low is None or of.high is None:
         return NONE
-    low, high = map(signed if with_sign else percent, ends)
+    low, high = map(signed if with_sign else percent, (of.low, of.high))
     return f"[{low}, {high}]"
 
 
-def difference(delta: Summary | None) -> str:
+def difference(delta: Summary) -> str:
     """Its mean, and its interval if there is one."""
-    if delta is None:
-        return NONE
-    ends = "" if delta.interval is None else f" {interval(delta.interval, True)}"
+    ends = "" if delta.low is None else f" {interval(delta, True)}"
     return f"{signed(delta.mean)}{ends}"
 
 
@@ -40,16 +41,10 @@ def with_sd(mean: float, sd: float | None, decimals: int = 2) -> str:
     return f"{percent(mean, decimals)}{deviation}"
 
 
-def epochs(numbers: Iterable[int]) -> str:
-    """One number, or from the first to the last of the folds' epochs."""
+def span(numbers: Iterable[int]) -> str:
+    """Of epochs and the like: "8", or "1-2" where they differ."""
     numbers = list(numbers)
     if not numbers:
         return NONE
     low, high = min(numbers), max(numbers)
     return f"{low}" if low == high else f"{low}-{high}"
-
-
-def value_and_epoch(value: Value | None) -> str:
-    if value is None:
-        return NONE
-    return f"{percent(value.value)} ({epochs(value.epochs)})"

@@ -2,74 +2,65 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
-from typing import Any
+import pandas as pd
 
-from .published import sources
-from .structure import Record, Report, Result, Section
+from . import text
+from .build import Report
+from .notes import notes, protocol
+from .published import published, sources
+from .statistics import Summary
 
 VALUES = "Metrics are fractions, 0 to 1. Lines that begin with # are comments."
+ABOUT = ["experiment", "dataset", "loss", "memvir"]
 
 
 def values_csv(report: Report) -> str:
     """Long form. A fold is a line of its own; seeds that are unfinished have none."""
-    columns = [field.name for field in fields(Record)]
-    return _csv(report, columns, (asdict(record) for record in report.records))
+    table = report.records.join(report.runs.experiments[ABOUT[1:]], on="experiment")
+    of = ["experiment", "seed", "selection", "metric"]
+    places = {
+        "experiment": list(report.runs.experiments.index),
+        "selection": report.selections,
+        "metric": report.metrics,
+    }
+    order = {name: {one: k for k, one in enumerate(of)} for name, of in places.items()}
+    table = table.sort_values(
+        of, key=lambda c: c.map(order[c.name]) if c.name in order else c, kind="stable"
+    )
+    columns = [*ABOUT, "seed", "fold", "selection", "epoch", "metric", "value"]
+    return _csv(report, table[columns].astype({"epoch": "Int64"}))
 
 
 def summary_csv(report: Report) -> str:
     """Means and paired differences, with standard deviations and 95% intervals."""
-    rows = [
-        _summary(section, result, metric)
-        for section in report.sections
-        for result in section.results
-        for metric in report.metrics
+    rows = []
+    table = report.runs.experiments
+    for (dataset, selection, name, accuracy, metric), of in report.summary.iterrows():
+        own, difference = of.own._asdict(), of.difference._asdict()
+        baseline = report.baselines.get(name)
+        row = {"experiment": name, "dataset": dataset, "loss": table.loss[name]}
+        row |= {"memvir": table.memvir[name], "accuracy": accuracy}
+        row |= {"selection": selection, "metric": metric, **own}
+        row |= {f"difference_{key}": value for key, value in difference.items()}
+        row["baseline"] = table.arm[baseline] if baseline else None
+        by_source = {one.source: one for one in published(name)}
+        for source in sources() if selection != "held_out" else ():
+            one = by_source.get(source)
+            mean, sd = one.values.get(metric, (None, None)) if one else (None, None)
+            row[f"published_{source}_mean"], row[f"published_{source}_sd"] = mean, sd
+            delta = one.differences.get(metric) if one else None
+            row[f"published_{source}_difference"] = delta
+        rows.append(row)
+    columns = [
+        f"published_{s}_{c}" for s in sources() for c in ("mean", "sd", "difference")
     ]
-    return _csv(report, list(rows[0]), rows)
+    about = [*ABOUT, "accuracy", "selection", "metric"]
+    numbers = [f"{of}{n}" for of in ("", "difference_") for n in Summary._fields]
+    frame = pd.DataFrame(rows, columns=[*about, *numbers, "baseline", *columns])
+    return _csv(report, frame)
 
 
-def _summary(section: Section, result: Result, metric: str) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "experiment": result.experiment,
-        "dataset": section.dataset,
-        "loss": result.loss,
-        "memvir": result.memvir,
-        "accuracy": result.accuracy,
-        "selection": section.selection,
-        "metric": metric,
-    }
-    for prefix, one in (
-        ("", result.summaries[metric]),
-        ("difference_", result.differences[metric]),
-    ):
-        low, high = one.interval if one and one.interval else (None, None)
-        row |= {
-            f"{prefix}n": one.n if one else 0,
-            f"{prefix}mean": one.mean if one else None,
-            f"{prefix}sd": one.sd if one else None,
-            f"{prefix}low": low,
-            f"{prefix}high": high,
-        }
-    row["baseline"] = result.baseline
-    by_source = {one.source.key: one for one in result.published}
-    for source in sources():
-        found = by_source.get(source.key)
-        mean, sd = found.values.get(metric, (None, None)) if found else (None, None)
-        difference = found.differences.get(metric) if found else None
-        row[f"published_{source.key}_mean"] = mean
-        row[f"published_{source.key}_sd"] = sd
-        row[f"published_{source.key}_difference"] = difference
-    return row
-
-
-def _csv(report: Report, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    for line in (*report.protocol, *report.notes, VALUES):
-        text.write(f"# {line}\n")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def _csv(report: Report, table: pd.DataFrame) -> str:
+    lines = (*protocol(report), *notes(report), VALUES)
+    comments = "".join(f"# {text.plain(line)}\n" for line in lines)
+    return comments + table.map(text.csv).to_csv(index=False, lineterminator="\n")

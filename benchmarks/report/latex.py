@@ -2,73 +2,64 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+import pandas as pd
+
+from .build import Report
 from .names import metric_label
+from .notes import notes, protocol
 from .selection import SELECTIONS
 from .statistics import Summary
-from .structure import Report, Result, Section
-
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: f"\\{character}" for character in "_%&#${}"},
-}
-
-
-def escape(text: str) -> str:
-    """Text as LaTeX shows it unchanged."""
-    return re.sub(r"[\\~^_%&#${}]", lambda match: SPECIAL[match[0]], text)
+from .text import latex, plain
 
 
 def as_latex(report: Report) -> str:
     """Protocol and notes as comments, then the tables; needs booktabs."""
-    comments = [f"% {line}" for line in (*report.protocol, *report.notes)]
-    tables = [_table(section, report.metrics) for section in report.sections]
+    comments = [f"% {plain(line)}" for line in (*protocol(report), *notes(report))]
     head = "\n".join([*comments, r"% \usepackage{booktabs}"])
-    return "\n\n".join([head, *tables]) + "\n"
+    sections = [_table(report, *section) for section in report.sections()]
+    return "\n\n".join([head, *sections]) + "\n"
 
 
-def _table(section: Section, metrics: Sequence[str]) -> str:
-    heads = ["Loss", "$n$", *(escape(metric_label(metric)) for metric in metrics)]
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_caption(section)}}}",
-        rf"\begin{{tabular}}{{lr{'c' * len(metrics)}}}",
-        r"\toprule",
-        " & ".join(heads) + r" \\",
-        r"\midrule",
-    ]
-    for before, result in zip((None, *section.results), section.results):
-        if before is not None and before.loss != result.loss:
-            lines.append(r"\addlinespace")
-        lines.append(_row(result, metrics))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+def _table(
+    report: Report, dataset: str, selection: str, arms: Sequence[tuple[str, str]]
+) -> str:
+    rows, before = [], None
+    for name, kind in arms:
+        arm = report.runs.experiments.loc[name]
+        of = [(dataset, selection, name, kind, metric) for metric in report.metrics]
+        own = [report.numbers(*cell)[0] for cell in of]
+        label = latex(arm.arm if kind == "single" else f"{arm.arm} ({kind})")
+        space = "" if before in (None, arm.loss) else "\\addlinespace\n"
+        before = arm.loss
+        numbers = [_cell(s, report.better(*cell)) for s, cell in zip(own, of)]
+        rows.append([space + label, str(max(s.n for s in own)), *numbers])
+    heads = ["Loss", "$n$", *(latex(metric_label(m)) for m in report.metrics)]
+    return (
+        pd.DataFrame(rows, columns=heads)
+        .style.hide(axis="index")
+        .to_latex(
+            hrules=True,
+            position_float="centering",
+            caption=_caption(dataset, selection),
+            column_format=f"lr{'c' * len(report.metrics)}",
+        )
+        .rstrip()
+    )
 
 
-def _caption(section: Section) -> str:
-    name = section.dataset or "unnamed data set"
-    return escape(
-        f"{name}: percent, mean ± sample standard deviation over n seeds. Selection "
-        f"{section.selection}: {SELECTIONS[section.selection]}. Bold: the better of an "
-        "arm and its baseline, where the 95% interval (Student's t) of the difference "
-        "paired by seed excludes 0."
+def _caption(dataset: str, selection: str) -> str:
+    return latex(
+        f"{dataset or 'unnamed data set'}: percent, mean ± sample standard deviation "
+        f"over n seeds. Selection {selection}: {SELECTIONS[selection]}. Bold: the "
+        "better of an arm and its baseline, where the 95% interval (Student's t) of "
+        "the difference paired by seed excludes 0."
     ).replace("±", r"$\pm$")
 
 
-def _row(result: Result, metrics: Sequence[str]) -> str:
-    kind = "" if result.accuracy == "single" else f" ({result.accuracy})"
-    known = [s.n for m in metrics if (s := result.summaries[m]) is not None]
-    numbers = [_cell(result.summaries[m], m in result.better) for m in metrics]
-    n = str(max(known, default=0))
-    return " & ".join([escape(result.label + kind), n, *numbers]) + r" \\"
-
-
-def _cell(summary: Summary | None, bold: bool) -> str:
-    if summary is None:
+def _cell(summary: Summary, bold: bool) -> str:
+    if summary.mean is None:
         return "--"
     number = f"{100 * summary.mean:.2f}"
     if summary.sd is not None:

@@ -2,78 +2,136 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from .actual_shares_figure import draw as draw_actual_shares
-from .build import build
+from . import figures
+from .build import Report, build
 from .csv_files import summary_csv, values_csv
-from .differences_figure import draw as draw_differences
 from .errors import ReportError
-from .experiments import load
-from .figures import draw
-from .files import write_text
-from .insight_figure import draw as draw_insights
+from .files import replacing, write_text
 from .latex import as_latex
-from .structure import Panels, Report
-from .tables import as_markdown
+from .markdown import as_markdown
+from .page import Section, as_page
+from .runs import Runs, read
 
-FIGURES = ("differences", "curves", "actual_shares", "memvir")
+# By name: what is drawn, and dots an inch.
+FIGURES: dict[str, tuple[Callable[[Report], Figure | None], int]] = {
+    "differences": (figures.differences, 150),
+    "actual_shares": (figures.shares, 130),
+    "memvir": (figures.insights, 80),
+}
+ALL_FIGURES = ("differences", "curves", "actual_shares", "memvir")
+OURS = re.compile(r"(curves(_.*)?|differences|memvir|actual_shares)\.png")
 
 
 def run(
-    folders: Sequence[Path],
+    places: Sequence[Path],
     output: Path | None,
     console: Console,
     selections: Sequence[str] = (),
     metrics: Sequence[str] = (),
     baselines: Mapping[str, str] | None = None,
     until: int | None = None,
-    figures: Collection[str] = FIGURES,
+    only: Sequence[str] = (),
 ) -> Report:
-    """Report all experiments among or below `folders`.
-
-    Writes report.md, report.csv, summary.csv, report.tex and curves.png; with several
-    data sets curves_<data set>.png, too; differences.png where arms have baselines,
-    actual_shares.png and memvir.png where there is MemVir.
+    """Report all experiments among or below folders, or in files of packed runs.
 
     Args:
-        output: default "report" in the folder that all `folders` are, or are in.
+        output: default "report" in the folder that all `places` are, or are in.
         selections: of SELECTIONS; default all that there is something to select by.
         metrics: by name or label; default those of METRICS that were measured.
         baselines: by experiment name, in place of those in config.yaml.
         until: leave out what came after this epoch.
-        figures: those to draw, of FIGURES.
+        only: names of experiments, with * and ?; default all.
 
     Raises:
         ReportError: there is nothing to report, a file is damaged, or an option names
             what is not there. Nothing is written.
     """
-    report = build(load(folders, until), selections, metrics, baselines)
-    output = output or default_output(folders)
-    output.mkdir(parents=True, exist_ok=True)
-    for path in output.iterdir():  # of a report of other experiments
-        if re.fullmatch(
-            r"(curves(_.*)?|differences|memvir|actual_shares)\.png", path.name
-        ):
-            path.unlink()
-    names = _draw_all(report, output, figures)
-    write_text(output / "report.md", as_markdown(report, names))
-    write_text(output / "report.csv", values_csv(report))
-    write_text(output / "summary.csv", summary_csv(report))
-    write_text(output / "report.tex", as_latex(report))
+    runs = matching(read(places), only)
+    runs = runs if until is None else runs.until(until)
+    report = build(runs, selections, metrics, baselines)
+    output = output or default_output(places)
+    write(report, output)
     # As it is in the file, whatever the width of the terminal.
     console.print(as_markdown(report), markup=False, highlight=False, soft_wrap=True)
     console.print(f"Tables and figures are in {output}", markup=False, soft_wrap=True)
     return report
 
 
-def default_output(folders: Iterable[Path]) -> Path:
-    common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
+def write(
+    report: Report,
+    output: Path,
+    wanted: Collection[str] = ALL_FIGURES,
+    further: Sequence[Section] = (),
+) -> list[Path]:
+    """Write report.md, report.csv, summary.csv, report.tex, report.html and figures.
+
+    Those are curves.png, with several data sets curves_<data set>.png, too;
+    differences.png where arms have baselines, actual_shares.png and memvir.png where
+    there is MemVir.
+
+    Args:
+        wanted: figures to draw, of ALL_FIGURES.
+        further: sections that report.html begins with.
+
+    Returns:
+        the figures.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    for path in output.iterdir():  # of a report of other experiments
+        if OURS.fullmatch(path.name):
+            path.unlink()
+    drawn = []
+    for name in ALL_FIGURES:
+        if name not in wanted:
+            continue
+        if name == "curves":
+            made = _curves(report)
+        else:
+            draw, dots = FIGURES[name]
+            made = {name: (draw(report), dots)}
+        for file, (figure, dots) in made.items():
+            if figure is not None:
+                drawn.append(output / f"{file}.png")
+                with replacing(drawn[-1]) as temporary:
+                    figure.savefig(temporary, dpi=dots, format="png")
+    names = [path.name for path in drawn]
+    write_text(output / "report.md", as_markdown(report, names))
+    write_text(output / "report.csv", values_csv(report))
+    write_text(output / "summary.csv", summary_csv(report))
+    write_text(output / "report.tex", as_latex(report))
+    write_text(output / "report.html", as_page(report, drawn, further))
+    return drawn
+
+
+def matching(runs: Runs, patterns: Iterable[str]) -> Runs:
+    """Experiments whose names match one of the patterns; all if there are none.
+
+    Raises:
+        ReportError: a pattern matches none.
+    """
+    names, found = list(runs.experiments.index), set()
+    for pattern in patterns:
+        matches = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not matches:
+            raise ReportError(
+                f"no experiment is called {pattern!r}; there are {', '.join(names)}"
+            )
+        found.update(matches)
+    return runs.only(name for name in names if name in found) if found else runs
+
+
+def default_output(places: Iterable[Path]) -> Path:
+    folders = (p.parent if p.is_file() else p for p in map(Path.resolve, places))
+    common = Path(os.path.commonpath(list(folders)))
     if common == Path(common.anchor):
         raise ReportError(
             "the folders have nothing in common to write a report to; give --output"
@@ -97,39 +155,13 @@ def parse_baselines(options: Iterable[str]) -> dict[str, str]:
     return baselines
 
 
-def _draw_all(report: Report, output: Path, wanted: Collection[str]) -> list[str]:
-    """The names of the figures, in the order of the report."""
-    names = []
-    compared = any(r.baseline for section in report.sections for r in section.results)
-    if compared and "differences" in wanted:
-        draw_differences(report.sections, report.metrics, output / "differences.png")
-        names.append("differences.png")
-    if "curves" in wanted:
-        for name, rows in _curves(report).items():
-            draw(rows, _caption(rows), output / name)
-            names.append(name)
-    if report.actual_shares and "actual_shares" in wanted:
-        path = output / "actual_shares.png"
-        draw_actual_shares(report.actual_shares, report.metrics[0], path)
-        names.append(path.name)
-    if report.insights and "memvir" in wanted:
-        draw_insights(report.insights, output / "memvir.png")
-        names.append("memvir.png")
-    return names
-
-
-def _curves(report: Report) -> dict[str, Sequence[Panels]]:
+def _curves(report: Report) -> dict[str, tuple[Figure | None, int]]:
     """By file name."""
-    figures: dict[str, Sequence[Panels]] = {"curves.png": report.panels}
-    if len(report.panels) > 1:
-        for panels in report.panels:
-            name = re.sub(r"[^\w.-]", "_", panels.dataset) or "unnamed"
-            figures[f"curves_{name}.png"] = [panels]
-    return figures
-
-
-def _caption(rows: Sequence[Panels]) -> str:
-    """The protocol of each data set, and what lines and bands are."""
-    abouts = (f"{panels.about} {panels.versions}" for panels in rows)
-    key = "Lines: mean over finished seeds; bands: worst to best; dashed: plain losses."
-    return "\n".join([*abouts, key])
+    datasets = list(dict.fromkeys(report.runs.experiments.dataset))
+    made: dict[str, tuple[Figure | None, int]] = {
+        "curves": (figures.curves(report, datasets), 150)
+    }
+    for dataset in datasets if len(datasets) > 1 else ():
+        name = re.sub(r"[^\w.-]", "_", dataset) or "unnamed"
+        made[f"curves_{name}"] = figures.curves(report, [dataset]), 150
+    return made

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from .trial import Epoch, Trial
+import pandas as pd
+
+from .runs import PROTOCOL, TRIAL, Runs
 
 SELECTIONS = {
     "last": "the last epoch of the schedule (or of a training that stopped early)",
@@ -31,40 +33,39 @@ NEED_VALIDATION = ("best_on_validation", "held_out")
 USUAL = ("last", "best_on_validation", "best_on_test")
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A metric, as a fraction, and the epoch that it is of."""
+def accuracies(runs: Runs, held_out: bool = False) -> pd.DataFrame:
+    """Values on the test split, or on held-out classes."""
+    with_trial = runs.values.merge(runs.trials[[*TRIAL, *PROTOCOL]], on=TRIAL)
+    split = with_trial.validation if held_out else with_trial.test
+    return with_trial[with_trial.split == split]
 
-    value: float
-    epoch: int
 
+def select(runs: Runs, selection: str, metrics: Sequence[str]) -> pd.DataFrame:
+    """TRIAL, metric, epoch and value of each trial, at the epoch that is selected.
 
-def choose(trial: Trial, selection: str, metric: str) -> Chosen | None:
-    """The metric at the epoch that is selected; None where it was not measured.
-
-    Of epochs that are equally good the earliest counts. Epoch 0 never does.
+    Of epochs that are equally good the earliest counts. Epoch 0 never does. What was
+    not measured has no row.
 
     Args:
         selection: one of SELECTIONS.
     """
+    found = accuracies(runs, held_out=selection == "held_out")
+    found = found[found.epoch > 0]
+    columns = [*TRIAL, "metric", "epoch", "value"]
+    wanted = found[found.metric.isin(metrics)]
+    if selection == "best_on_test":
+        return _best(wanted, [*TRIAL, "metric"])[columns]
     if selection == "last":
-        epoch = trial.trained[-1] if trial.trained else None
-    elif selection in NEED_VALIDATION:
-        epoch = _best(trial, trial.validation, trial.primary_metric)
+        trained = runs.values[runs.values.epoch > 0]
+        epochs = trained.groupby(TRIAL, as_index=False, sort=False).epoch.max()
     else:
-        epoch = _best(trial, trial.test, metric)
-    if epoch is None:
-        return None
-    split = trial.validation if selection == "held_out" else trial.test
-    value = epoch.splits.get(split or "", {}).get(metric)
-    return None if value is None else Chosen(value, epoch.epoch)
+        scored = accuracies(runs, held_out=True)
+        primary = scored[(scored.metric == scored.primary_metric) & (scored.epoch > 0)]
+        epochs = _best(primary, TRIAL)
+    return wanted.merge(epochs[[*TRIAL, "epoch"]], on=[*TRIAL, "epoch"])[columns]
 
 
-def _best(trial: Trial, split: str | None, metric: str) -> Epoch | None:
-    measured = [
-        epoch
-        for epoch in trial.trained
-        if split is not None and metric in epoch.splits.get(split, {})
-    ]
-    # max() returns the first of equals, and epochs are in order.
-    return max(measured, key=lambda e: e.splits[split or ""][metric], default=None)
+def _best(scored: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The row with the first of the best values, for each trial or metric of it."""
+    known = scored.assign(score=scored.value.fillna(float("-inf")))
+    return known.loc[known.groupby(by, sort=False).score.idxmax()]

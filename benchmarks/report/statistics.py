@@ -4,51 +4,52 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import pandas as pd
 from scipy import stats
 
 LEVEL = 0.95
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Of n numbers, one a seed. With one there is neither `sd` nor `interval`.
+class Summary(NamedTuple):
+    """Of n numbers, one a seed. With one there is neither `sd` nor interval.
 
     Attributes:
         sd: the sample standard deviation (n - 1 in the denominator).
-        interval: 95% confidence interval of the mean, by Student's t.
+        low, high: a confidence interval of the mean, by Student's t.
     """
 
-    n: int
-    mean: float
-    sd: float | None
-    interval: tuple[float, float] | None
+    n: int = 0
+    mean: float | None = None
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
 
     @property
     def excludes_zero(self) -> bool:
-        return self.interval is not None and not (
-            self.interval[0] <= 0 <= self.interval[1]
-        )
+        if self.low is None or self.high is None or math.isnan(self.low):
+            return False
+        return not self.low <= 0 <= self.high
 
 
-def summarize(values: Sequence[float]) -> Summary | None:
-    """None of no values."""
+def summarize(values: Sequence[float], level: float = LEVEL) -> Summary:
+    """A mean that has a NaN in it is NaN, as is its interval."""
     n = len(values)
     if n == 0:
-        return None
+        return Summary()
     mean = statistics.fmean(values)
     if n == 1:
-        return Summary(1, mean, None, None)
-    sd = statistics.stdev(values)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n)
-    return Summary(n, mean, sd, (mean - half, mean + half))
+        return Summary(1, mean)
+    sd = math.nan if math.isnan(mean) else statistics.stdev(values)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * sd / math.sqrt(n)
+    return Summary(n, mean, sd, mean - half, mean + half)
 
 
 def paired_difference(
-    arm: Mapping[int, float], baseline: Mapping[int, float]
-) -> Summary | None:
-    """Of arm minus baseline, over the seeds that both have; None if there is none."""
-    common = sorted(arm.keys() & baseline.keys())
-    return summarize([arm[seed] - baseline[seed] for seed in common])
+    arm: pd.Series, baseline: pd.Series, level: float = LEVEL
+) -> Summary:
+    """Of arm minus baseline, by seed; over the seeds that both have."""
+    common = sorted(arm.index.intersection(baseline.index))
+    return summarize([float(arm[s] - baseline[s]) for s in common], level)

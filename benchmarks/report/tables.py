@@ -1,23 +1,22 @@
-"""The report in Markdown, which is what the terminal shows, too."""
+"""The tables of a report as text, whatever they are written as."""
 
 from __future__ import annotations
 
-import io
-import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import statistics
+from collections.abc import Sequence
+from typing import Any
 
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import pandas as pd
 
 from . import cells
+from .build import Report
+from .cells import NONE, Strong
 from .names import common_overlays, metric_label
-from .statistics import Summary
-from .structure import Insight, Report, Result, Section
+from .pack import MEMVIR
+from .published import published, sources
+from .runs import SEED, TRIAL, Runs
+from .selection import accuracies
 
-WIDTH = 100
 # Short, for a table of 100 columns; docs/tuning.md has the names in full.
 INSIGHTS = {
     "share_of_actual_classes": "actual",
@@ -29,189 +28,168 @@ INSIGHTS = {
     "cosine_to_newest": "newest",
     "cosine_to_oldest": "oldest",
 }
-Row = list[str]
+Arms = Sequence[tuple[str, str]]
 
 
-def as_markdown(report: Report, figures: Sequence[str] = ()) -> str:
-    """Protocol, a table a section, notes, figures by their file names."""
-    parts = ["# Report", _list(report.protocol)]
-    for section in report.sections:
-        name = section.dataset or "(unnamed data set)"
-        parts.append(f"## {name}, selection: {section.selection}")
-        if section.selection == "best_on_test":
-            parts.append(
-                "In parentheses: the epoch. Picked on the test set; optimistic."
-            )
-        overlays = common_overlays(result.label for result in section.results)
-        if overlays:
-            parts.append(f"All arms: {overlays}")
-        if len(section.results) > 1:
-            parts.append(summary(section, report.metrics))
-        parts.append(table(section, report.metrics))
-    if report.insights:
-        parts += [
-            "## What MemVir saw, until the last evaluation",
-            insight_table(report.insights),
-        ]
-    if report.notes:
-        parts += ["## Notes", _list(report.notes)]
-    parts += [f"![{name}]({name})" for name in figures]
-    return "\n\n".join(parts) + "\n"
+def overlays(report: Report, arms: Arms) -> str:
+    """What all names end with: said above the table, which it would make wide."""
+    return common_overlays(report.runs.experiments.arm[name] for name, _ in arms)
 
 
-def summary(section: Section, metrics: Sequence[str]) -> str:
-    """A line an arm: means, and the difference to its baseline in the first metric."""
-    first = metrics[0]
-    result = Table(box=MARKDOWN)
-    result.add_column("mean")
-    for heading in ["n", *map(metric_label, metrics)]:
-        result.add_column(Text(_plain(heading)), justify="right")
-    result.add_column(Text(_plain(f"{metric_label(first)} diff.")), justify="right")
-    overlays = common_overlays(one.label for one in section.results)
-    for one in section.results:
-        kind = "" if one.accuracy == "single" else f", {one.accuracy}"
-        means = [one.summaries[m] for m in metrics]
-        delta = one.differences.get(first) if one.baseline else None
-        row = [
-            f"{one.label.removesuffix(overlays)}{kind}",
-            _n(means),
-            *(cells.percent(s.mean) if s else cells.NONE for s in means),
-            cells.difference(delta) if delta else "",
-        ]
-        result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
-    return as_text(result)
-
-
-def insight_table(insights: Sequence[Insight]) -> str:
-    """A line an arm: its numbers at the end of training, means over finished seeds."""
-    result = Table(box=MARKDOWN)
-    result.add_column("")
-    for heading in INSIGHTS.values():
-        result.add_column(heading, justify="right")
-    for one in insights:
-        row = [one.label]
-        for name in INSIGHTS:
-            decimals = 3 if name.startswith("cosine") else 2  # they are all near 1
-            last = one.last.get(name)
-            row.append(cells.NONE if last is None else f"{last:.{decimals}f}")
-        result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
-    return as_text(result)
-
-
-def table(section: Section, metrics: Sequence[str]) -> str:
-    """A section in Markdown, in percent; as wide as its longest names need."""
-    result = Table(box=MARKDOWN)
-    result.add_column("")
-    result.add_column("epoch", justify="right")
-    for metric in metrics:
-        result.add_column(Text(_plain(metric_label(metric))), justify="right")
-    # What all names end with is said above the table, which it would make wide.
-    overlays = common_overlays(result.label for result in section.results)
-    for one in section.results:
-        one = replace(
-            one,
-            label=one.label.removesuffix(overlays),
-            baseline=one.baseline and one.baseline.removesuffix(overlays),
+def summary(report: Report, dataset: str, selection: str, arms: Arms) -> pd.DataFrame:
+    """A row an arm: the primary metric's difference to the baseline, and means."""
+    ending, rows = overlays(report, arms), []
+    difference = f"{metric_label(report.primary)} diff."
+    for name, kind in arms:
+        own, delta = zip(
+            *(report.numbers(dataset, selection, name, kind, m) for m in report.metrics)
         )
-        rows = _rows(one, metrics, section.selection == "best_on_test")
-        if any(other.published for other in section.results):
-            rows += _published_rows(one, metrics)
-        for row in rows:
-            # Text, as rich would take "[...]" in a plain string for a style.
-            result.add_row(*(Text(_plain(cell), no_wrap=True) for cell in row))
-    return as_text(result)
+        of_primary = delta[report.metrics.index(report.primary)]
+        label = report.runs.experiments.arm[name].removesuffix(ending)
+        compared = name in report.baselines and of_primary.n
+        row = {"mean": label if kind == "single" else f"{label}, {kind}"}
+        row[difference] = cells.difference(of_primary) if compared else ""
+        row["n"] = cells.span(s.n for s in own)
+        row |= {
+            metric_label(m): cells.percent(s.mean) for m, s in zip(report.metrics, own)
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def as_text(result: Table) -> str:
-    """As wide as it is, whatever the terminal."""
-    console = Console(file=io.StringIO(), width=10_000, color_system=None)
-    with console.capture() as capture:
-        console.print(result)
-    lines = (line.rstrip() for line in capture.get().splitlines())
-    return "\n".join(line for line in lines if line)
+def details(report: Report, dataset: str, selection: str, arms: Arms) -> pd.DataFrame:
+    """For each arm its difference to the baseline, its mean and its seeds."""
+    ending = overlays(report, arms)
+    with_published = any(published(name) for name, _ in arms)
+    with_published &= selection != "held_out"  # published ones are of the test set
+    rows: list[list[str]] = []
+    for name, kind in arms:
+        rows += _arm(report, (dataset, selection, name, kind), ending)
+        if with_published:
+            rows += _published(name, report.metrics)
+    labels = [metric_label(metric) for metric in report.metrics]
+    return pd.DataFrame(rows, columns=["", "epoch", *labels])
 
 
-def _rows(result: Result, metrics: Sequence[str], epoch_in_cell: bool) -> list[Row]:
-    empty = [""] * (1 + len(metrics))
-    rows = [[f"**{result.label}**", *empty]]
-    if result.accuracy != "single":
-        rows.append([f"*{result.accuracy}*", *empty])
-    for seed in sorted([*result.seeds, *result.unfinished]):
-        rows.append(_seed_row(result, seed, metrics, epoch_in_cell))
-    means = [result.summaries[m] for m in metrics]
-    rows += [
-        _row(
-            f"mean (n = {_n(means)})",
-            (cells.percent(s.mean) if s else "-" for s in means),
-        ),
-        _row("sd", (cells.percent(s.sd) if s else "-" for s in means)),
-        _row("95% interval", (cells.interval(s.interval) if s else "-" for s in means)),
-    ]
-    if result.baseline is not None:
-        deltas = [result.differences[m] for m in metrics]
-        rows += [
-            _row(
-                f"minus {result.baseline} (n = {_n(deltas)})",
-                (cells.signed(d.mean) if d else "-" for d in deltas),
-            ),
-            _row("its sd", (cells.percent(d.sd) if d else "-" for d in deltas)),
-            _row(
-                "its 95% interval",
-                (cells.interval(d.interval, True) if d else "-" for d in deltas),
-            ),
-        ]
-    return rows
-
-
-def _seed_row(
-    result: Result, seed: int, metrics: Sequence[str], epoch_in_cell: bool
-) -> Row:
-    if seed in result.unfinished:
-        return _row(f"seed {seed}, unfinished", ("-" for _ in metrics))
-    values = [result.seeds[seed][m] for m in metrics]
-    if epoch_in_cell:
-        return _row(f"seed {seed}", map(cells.value_and_epoch, values))
-    known = [value for value in values if value is not None]
-    numbers = (cells.percent(value.value if value else None) for value in values)
-    # All metrics of a seed are of the same epochs.
-    epochs = cells.epochs(known[0].epochs) if known else cells.NONE
-    return _row(f"seed {seed}", numbers, epochs)
-
-
-def _published_rows(result: Result, metrics: Sequence[str]) -> list[Row]:
+def insights(runs: Runs) -> pd.DataFrame:
+    """What MemVir saw at the end of training: means over finished seeds."""
+    last = last_insights(runs)
     rows = []
-    for one in result.published:
-        label, decimals = one.source.label, one.source.decimals
-        values = (
-            cells.with_sd(*one.values[m], decimals) if m in one.values else cells.NONE
+    for name in dict.fromkeys(of_memvir(runs).experiment):
+        row = {"": name}
+        for metric, label in INSIGHTS.items():
+            decimals = 3 if metric.startswith("cosine") else 2  # they are all near 1
+            number = last.get((name, metric))
+            row[label] = NONE if number is None else f"{number:.{decimals}f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def of_memvir(runs: Runs) -> pd.DataFrame:
+    """Of the values those that MemVir tells, in training, in the experiments' order."""
+    found = runs.values[(runs.values.split == MEMVIR) & (runs.values.epoch > 0)]
+    places = {name: place for place, name in enumerate(runs.experiments.index)}
+    return found.sort_values("experiment", key=lambda of: of.map(places), kind="stable")
+
+
+def last_insights(runs: Runs) -> dict[tuple[str, str], float]:
+    """By experiment and name: means over trials of finished seeds, each at its end."""
+    complete = runs.seeds.complete
+    found = of_memvir(runs).groupby([*TRIAL, "metric"], as_index=False).last()
+    of_seed = pd.MultiIndex.from_frame(found[SEED])
+    groups = found[of_seed.isin(complete.index[complete])]
+    return {
+        (name, metric): statistics.fmean(of.value)
+        for (name, metric), of in groups.groupby(["experiment", "metric"])
+    }
+
+
+def _arm(
+    report: Report, arm: tuple[str, str, str, str], ending: str
+) -> list[list[str]]:
+    dataset, selection, name, kind = arm
+    metrics, table = report.metrics, report.runs.experiments
+    label = table.arm[name].removesuffix(ending)
+    rows = [_row(Strong(label), ["" for _ in metrics])]
+    if kind != "single":
+        rows.append(_row(kind, ["" for _ in metrics]))
+    own, deltas = zip(*(report.numbers(*arm, m) for m in metrics))
+    if name in report.baselines:
+        baseline = table.arm[report.baselines[name]].removesuffix(ending)
+        n = cells.span(d.n for d in deltas)
+        rows += [
+            _row(f"minus {baseline} (n = {n})", [cells.signed(d.mean) for d in deltas]),
+            _row("its 95% interval", [cells.interval(d, True) for d in deltas]),
+            _row("its sd", [cells.percent(d.sd) for d in deltas]),
+        ]
+    mean = f"mean (n = {cells.span(s.n for s in own)})"
+    rows += [
+        _row(mean, [cells.percent(s.mean) for s in own]),
+        _row("95% interval", [cells.interval(s) for s in own]),
+        _row("sd", [cells.percent(s.sd) for s in own]),
+    ]
+    of_arm = report.seeds.set_index(["dataset", "selection", "experiment", "accuracy"])
+    values = of_arm.loc[[arm]] if arm in of_arm.index else of_arm.iloc[:0]
+    seeds = report.runs.seeds
+    for seed, state in seeds[seeds.index.get_level_values(0) == name].iterrows():
+        of_seed = values[values.seed == seed[1]].set_index("metric")
+        if state.complete:
+            rows.append(_seed(seed[1], of_seed, metrics, selection == "best_on_test"))
+        else:
+            text = f"seed {seed[1]}, unfinished"
+            rows.append(_row(text, [NONE for _ in metrics]))
+    return rows + _untrained(report, name, kind, selection)
+
+
+def _seed(
+    seed: int, values: pd.DataFrame, metrics: Sequence[str], epoch_in_cell: bool
+) -> list[str]:
+    numbers = [
+        cells.percent(values.value[m]) if m in values.index else NONE for m in metrics
+    ]
+    if epoch_in_cell:
+        texts = [
+            f"{number} ({cells.span(values.epochs[m])})" if m in values.index else NONE
+            for number, m in zip(numbers, metrics)
+        ]
+        return _row(f"seed {seed}", texts)
+    # All metrics of a seed are of the same epochs.
+    epoch = cells.span(values.epochs.iloc[0]) if len(values) else NONE
+    return _row(f"seed {seed}", numbers, epoch)
+
+
+def _untrained(report: Report, name: str, kind: str, selection: str) -> list[list[str]]:
+    """What the network can before training, where that was evaluated."""
+    runs = report.runs.only([name])
+    found = accuracies(runs, held_out=selection == "held_out")
+    found = found[(found.epoch == 0) & found.seed.isin(runs.complete_seeds(name))]
+    if kind == "concatenated" or not found.metric.isin(report.metrics).any():
+        return []
+    of_seed = found.groupby(["metric", "seed"]).value.mean()
+    values: dict[Any, list[float]] = {
+        metric: list(of) for metric, of in of_seed.groupby(level=0)
+    }
+    known = [values.get(metric, []) for metric in report.metrics]
+    texts = [cells.percent(statistics.fmean(of)) if of else NONE for of in known]
+    return [_row(f"untrained (n = {cells.span(map(len, known))})", texts, "0")]
+
+
+def _published(name: str, metrics: Sequence[str]) -> list[list[str]]:
+    rows = []
+    for one in published(name):
+        of = sources()[one.source]
+        values = [
+            cells.with_sd(*one.values[m], of["decimals"]) if m in one.values else NONE
             for m in metrics
-        )
-        rows.append(_row(f"published, {label}", values))
+        ]
+        rows.append(_row(f"published, {of['label']}", values))
         if one.differences:
-            differences = (one.differences.get(m) for m in metrics)
-            rows.append(
-                _row("its difference", (cells.signed(d, decimals) for d in differences))
-            )
-    return rows or [_row("published", (cells.NONE for _ in metrics))]
+            deltas = [
+                cells.signed(one.differences.get(m), of["decimals"]) for m in metrics
+            ]
+            rows.append(_row("its difference", deltas))
+    return rows or [_row("published", [NONE for _ in metrics])]
 
 
-def _row(label: str, values: Iterable[str], epoch: str = "") -> Row:
+def _row(label: str, values: Sequence[str], epoch: str = "") -> list[str]:
     return [label, epoch, *values]
-
-
-def _n(summaries: Sequence[Summary | None]) -> str:
-    return cells.epochs(s.n if s else 0 for s in summaries)
-
-
-def _plain(text: str) -> str:
-    """Without what would end a cell."""
-    return text.replace("|", r"\|").replace("\n", " ")
-
-
-def _list(texts: Iterable[str]) -> str:
-    return "\n".join(
-        textwrap.fill(
-            f"- {text}", WIDTH, subsequent_indent="  ", break_on_hyphens=False
-        )
-        for text in texts
-    )

@@ -1,18 +1,14 @@
-"""The study in benchmarks/results/study: when does MemVir help? See its PROTOCOL.md."""
+"""Studies: many runs that a file describes, and the tables that are made of them.
+
+`study` reads the file and knows its runs (`jobs`), whose settings may be picked by
+`results` of earlier ones; `runner` runs them, `tables` and `reports` tell of them.
+"""
 
 from __future__ import annotations
 
-from .jobs import Job
-from .reports import REPORTS, write_reports
-from .runner import CORE_HOURS, overview, run
-from .stages import STAGES
+from .errors import NotPicked, StudyError
+from .reports import write_reports
+from .runner import overview, run
+from .study import Study
 
-__all__ = [
-    "CORE_HOURS",
-    "REPORTS",
-    "STAGES",
-    "Job",
-    "overview",
-    "run",
-    "write_reports",
-]
+__all__ = ["NotPicked", "Study", "StudyError", "overview", "run", "write_reports"]

@@ -1,14 +1,13 @@
-"""A training run of the study."""
+"""A training run of a study."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from ..protocol.history import History
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -16,28 +15,37 @@ class Job:
     """One training run: a seed of an experiment.
 
     Attributes:
-        folder: of the results, below the study's; the experiments of one folder are
-            reported together.
+        folder: of the results, below the study's.
         name: the experiment's.
         preset: what it is laid over.
+        files: overlays, as for --with.
         overrides: a.b=VALUE.
         baseline: the experiment that it is compared with.
+        arm: its place in the stage: names of arms, with dots.
+        context: what its templates were filled with.
     """
 
     folder: str
     name: str
     preset: str
+    files: tuple[Path, ...]
     overrides: tuple[str, ...]
     seed: int
     baseline: str | None = None
+    arm: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def key(self) -> str:
+        """The experiment's name among all of the study."""
+        return f"{self.folder}/{self.name}"
 
     def arguments(self, results: Path) -> list[str]:
         """Of `python -m benchmarks`, run at the root of the checkout."""
-        dataset = self.preset.partition("/")[0]
         return [
             "run",
             self.preset,
-            f"--with={in_checkout(HERE / f'{dataset}.yaml')}",
+            *(f"--with={in_checkout(file)}" for file in self.files),
             f"--output={in_checkout(results / self.folder)}",
             f"experiment_name={self.name}",
             f"baseline={self.baseline or 'null'}",
@@ -45,15 +53,8 @@ class Job:
             *self.overrides,
         ]
 
-    def experiment(self, results: Path) -> Path:
-        return results / self.folder / self.name
-
-    def trial(self, results: Path) -> Path:
-        return self.experiment(results) / f"seed{self.seed}" / "fold0"
-
-    def finished(self, results: Path) -> bool:
-        history = History.load(self.trial(results))
-        return history is not None and history.finished
+    def log(self, results: Path) -> Path:
+        return results / self.folder / f"{self.name}.seed{self.seed}.log"
 
 
 def in_checkout(path: Path) -> Path:

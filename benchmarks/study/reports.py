@@ -1,144 +1,112 @@
-"""The tables and figures of docs, made of the study's results by `report`."""
+"""The reports that a study's file asks for, and pages that have tables of them."""
 
 from __future__ import annotations
 
-import io
+import fnmatch
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from ..report import ReportError, run
+from ..report import ReportError
+from ..report.build import Report, build
 from ..report.files import write_text
-from ..report.run import FIGURES
-from .columns import METRICS
-from .compared import comparison_tables, length_tables
-from .controls import controls_tables, with_controls
-from .factors import factors_tables
-from .follow_up import follow_up_tables
-from .picked import picked_tables
-from .shares import shares_tables
-from .stages import FACTOR_EPOCHS
-from .summary import summary_tables
+from ..report.markdown import as_table
+from ..report.page import Section
+from ..report.run import ALL_FIGURES, write
+from ..report.runs import Runs
+from .errors import NotPicked
+from .settings import filled
+from .study import Study
+from .tables import Tables
 
 MARKED = re.compile(
     r"(?P<begin><!-- table: (?P<report>\S+) / (?P<heading>.+) -->)\n"
     r"(?:\|.*\n)*(?P<end><!-- end -->)"
 )
-# Further tables, in a file beside each report.
-TABLES: dict[str, tuple[Callable[[Path], str], ...]] = {
-    "main": (summary_tables, comparison_tables, length_tables),
-    "tuning": (picked_tables, shares_tables),
-    "controls": (controls_tables,),
-    "factors": (factors_tables,),
-    "follow_up": (follow_up_tables,),
-}
 TABLES_FILE = "tables.md"
-EMOJI_NORM_SOFTMAX = ("main/emoji/norm_softmax", "main/emoji/norm_softmax_memvir")
 
 
-@dataclass(frozen=True)
-class Reported:
-    """A `python -m benchmarks report`.
-
-    Attributes:
-        folders: of the study's results; those that are not there yet are left out.
-        selections: default, the usual ones.
-        baselines: of the results: by experiment, in place of its own.
-        until: as if training had ended with this epoch.
-        figures: those to draw; too many arms cannot be told apart in most.
-    """
-
-    folders: tuple[str, ...]
-    selections: tuple[str, ...] = ()
-    baselines: Callable[[Path], Mapping[str, str]] = lambda results: {}
-    until: int | None = None
-    figures: tuple[str, ...] = FIGURES
-
-
-REPORTS = {
-    "main": Reported(("main",)),
-    "tuning": Reported(("tuning",), ("held_out",), figures=("actual_shares",)),
-    "controls": Reported(
-        ("controls/glyphs", "main/glyphs"),
-        ("best_on_validation", "last"),
-        partial(with_controls, "glyphs"),
-        figures=("differences",),
-    ),
-    "controls_emoji": Reported(
-        ("controls/emoji", *EMOJI_NORM_SOFTMAX),
-        ("best_on_validation", "last"),
-        partial(with_controls, "emoji"),
-        figures=("differences",),
-    ),
-    "factors": Reported(
-        ("factors/glyphs", "main/glyphs/norm_softmax"),
-        ("best_on_validation", "last"),
-        until=FACTOR_EPOCHS,
-        figures=("differences", "actual_shares"),
-    ),
-    "follow_up": Reported(
-        ("follow_up/glyphs", "main/glyphs"),
-        ("best_on_validation", "last"),
-        figures=("differences", "actual_shares"),
-    ),
-    "random_weights": Reported(
-        ("factors/emoji", *EMOJI_NORM_SOFTMAX), ("last", "best_on_validation")
-    ),
-}
-
-
-def folders_there(reported: Reported, results: Path) -> list[Path]:
-    """Those with results; none if the first, which it is about, has none."""
-    folders = [results / folder for folder in reported.folders]
-    there = [folder for folder in folders if any(folder.glob("**/history.json"))]
-    return there if folders[0] in there else []
-
-
-def write_reports(results: Path, output: Path, console: Console) -> None:
+def write_reports(study: Study, output: Path, console: Console) -> None:
     """Each report of what there is of it into a folder of its name in `output`.
 
     Marked tables of the pages beside that folder, and of a README.md above it, are
     brought up to date.
     """
-    for name, reported in REPORTS.items():
-        there = folders_there(reported, results)
-        if not there:
+    made = Tables(study)
+    for name, of in study.reports.items():
+        folder = output / name
+        report = built(study, of, made.runs)
+        pages = further(made, of)
+        if report is None:
             console.print(f"{name}: no results yet")
-            continue
-        run(
-            there,
-            output / name,
-            Console(file=io.StringIO()),
-            reported.selections,
-            METRICS,
-            baselines=reported.baselines(results),
-            until=reported.until,
-            figures=reported.figures,
-        )
-        console.print(f"{name}: {output / name}", soft_wrap=True)
-    for name in TABLES:
-        path = output / name / TABLES_FILE
-        if text := tables(name, results):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
         else:
-            path.unlink(missing_ok=True)
+            sections = [section for _, _, of_page in pages for section in of_page]
+            write(report, folder, of.get("figures", ALL_FIGURES), sections)
+            console.print(f"{name}: {folder}", soft_wrap=True)
+        if pages:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / TABLES_FILE, as_markdown(pages))
+        else:
+            (folder / TABLES_FILE).unlink(missing_ok=True)
     beside = output.parent
     paths = [*sorted(beside.glob("*.md")), *beside.parent.glob("README.md")]
-    pages = {path: path.read_text() for path in paths}
-    marked = {path: text for path, text in pages.items() if MARKED.search(text)}
-    filled = {path: with_tables(text, output) for path, text in marked.items()}
-    for path, text in filled.items():
+    texts = {path: path.read_text() for path in paths}
+    marked = {path: text for path, text in texts.items() if MARKED.search(text)}
+    filled_in = {path: with_tables(text, output) for path, text in marked.items()}
+    for path, text in filled_in.items():
         write_text(path, text)
 
 
-def tables(name: str, results: Path) -> str:
-    """The further ones of a report; "" where there are no results for them yet."""
-    return "\n".join(filter(None, (make(results) for make in TABLES[name])))
+def built(study: Study, of: Mapping[str, Any], runs: Runs | None) -> Report | None:
+    """None where the first of its patterns, which it is about, has no results."""
+    if runs is None:
+        return None
+    names = [fnmatch.filter(runs.experiments.index, one) for one in of["of"]]
+    if not names[0]:
+        return None
+    short = {key: key.partition("/")[2] for matched in names for key in matched}
+    if len(set(short.values())) < len(short):
+        raise ReportError(f"a report of {of['of']} has experiments of one name")
+    chosen = runs.only(short).renamed(short.__getitem__)
+    if "until" in of:
+        chosen = chosen.until(of["until"])
+    baselines = {}
+    for one in of.get("baselines", ()):
+        try:
+            for job in study.arms(one["of"], {}):
+                arm, minus = (filled(one[k], job.context, k) for k in ("arm", "minus"))
+                baselines[arm] = minus
+        except NotPicked:
+            continue
+    return build(chosen, of.get("selections", ()), study.metrics, baselines)
+
+
+def further(
+    tables: Tables, of: Mapping[str, Any]
+) -> list[tuple[str, list[str], list[Section]]]:
+    """Title, paragraphs and sections of each page of tables that has any."""
+    pages = []
+    for page in of.get("tables", ()):
+        made = tables.sections(page)
+        if made:
+            sections: list[Section] = [(head, [table]) for head, table in made.items()]
+            pages.append((page["title"], page.get("about", []), sections))
+    return pages
+
+
+def as_markdown(pages: list[tuple[str, list[str], list[Section]]]) -> str:
+    texts = []
+    for title, about, sections in pages:
+        parts = [f"# {title}", *about]
+        for heading, content in sections:
+            parts.append(
+                f"## {heading}\n\n" + "\n".join(as_table(one) for one in content)
+            )
+        texts.append("\n\n".join(parts) + "\n")
+    return "\n".join(texts)
 
 
 def with_tables(page: str, output: Path) -> str:
@@ -148,7 +116,7 @@ def with_tables(page: str, output: Path) -> str:
         ReportError: a mark names a report or a section that is not there.
     """
 
-    def filled(match: re.Match[str]) -> str:
+    def of_mark(match: re.Match[str]) -> str:
         report, heading = match["report"], match["heading"]
         path = output / f"{report}.md"
         text = path.read_text() if path.exists() else ""
@@ -158,4 +126,4 @@ def with_tables(page: str, output: Path) -> str:
             raise ReportError(f"{path} has no table under {heading!r}")
         return f"{match['begin']}\n{table[0]}{match['end']}"
 
-    return MARKED.sub(filled, page)
+    return MARKED.sub(of_mark, page)

@@ -1,4 +1,4 @@
-"""Runs of the study side by side, each a `python -m benchmarks run` of its own."""
+"""Runs of a study side by side, each a `python -m benchmarks run` of its own."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from rich.table import Table
 
+from .errors import NotPicked
 from .jobs import ROOT, Job
-from .stages import STAGES
+from .study import Study
 
 SPENT = "spent.csv"
 COLUMNS = ("time", "folder", "experiment", "seed", "seconds", "cpu_seconds")
-CORE_HOURS = 83.0
 # Of the GNU C library: a step's freed memory stays with the process, for the next step.
 # The same numbers, sooner.
 KEEP_FREED_MEMORY = {
@@ -36,8 +36,9 @@ KEEP_FREED_MEMORY = {
 class Runner:
     """Runs processes, several at a time, and stops them if it is stopped."""
 
-    def __init__(self, results: Path, processes: int, core_hours: float) -> None:
-        self.results = results
+    def __init__(self, study: Study, processes: int, core_hours: float | None) -> None:
+        self.study = study
+        self.folder = study.results.folder
         self.processes = processes
         self.core_hours = core_hours
         self.threads = max(1, (os.cpu_count() or 1) // processes)
@@ -72,25 +73,27 @@ class Runner:
 
     def _work(self, job: Job) -> str:
         with self._lock:
-            in_budget = spent(self.results) < self.core_hours
-        if job.finished(self.results) or not in_budget:
-            return ""
+            limit = self.core_hours
+            in_budget = limit is None or spent(self.folder) < limit
+            if self.study.results.finished(job) or not in_budget:
+                return ""
+            self.study.results.go_on_with(job)
         started = time.monotonic()
         status, cpu_seconds = self._train(job)
         with self._lock:
-            _note(job, self.results, time.monotonic() - started, cpu_seconds)
+            _note(job, self.folder, time.monotonic() - started, cpu_seconds)
         if status == 0:
             return ""
         self.failed.append(job)
-        return f"failed: see {_log(job, self.results)}"
+        return f"failed: see {job.log(self.folder)}"
 
     def _train(self, job: Job) -> tuple[int, float]:
         """Exit status, and seconds of processor time."""
-        log = _log(job, self.results)
+        log = job.log(self.folder)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks", *job.arguments(self.results)],
+                [sys.executable, "-m", "benchmarks", *job.arguments(self.folder)],
                 cwd=ROOT,
                 env={
                     **KEEP_FREED_MEMORY,
@@ -110,49 +113,51 @@ class Runner:
 
 
 def run(
-    results: Path,
+    study: Study,
     processes: int,
-    core_hours: float = CORE_HOURS,
-    stages: Iterable[str] = STAGES,
-    console: Console | None = None,
+    core_hours: float | None,
+    stages: Iterable[str],
+    console: Console,
 ) -> list[Job]:
     """Run what is left of the stages, in order, as long as the budget lasts.
 
     Finished runs are skipped, and interrupted ones resumed. What each took is added to
-    `results / "spent.csv"`, and its output kept beside its folder. Stages whose
-    settings cannot be picked yet are left out.
+    spent.csv in the study's results, and its output kept beside its folder. Stages
+    whose settings cannot be picked yet are left out.
 
     Args:
         processes: runs side by side; they share the CPU's cores evenly.
-        core_hours: start no run when so much is spent, by spent.csv.
+        core_hours: start no run when so much is spent, by spent.csv; None: no limit.
 
     Returns:
         runs that failed.
     """
-    console = console or Console()
-    results = results.resolve()
+    results = study.results.folder
     results.mkdir(parents=True, exist_ok=True)
-    runner = Runner(results, processes, core_hours)
+    runner = Runner(study, processes, core_hours)
     with Progress(console=console) as progress, _terminated_as_by_ctrl_c():
         for stage in stages:
+            study.refresh()
             try:
-                jobs = list(STAGES[stage](results))
-            except FileNotFoundError as error:
+                jobs = study.jobs(stage)
+            except NotPicked as error:
                 console.print(f"{stage}: {error}", soft_wrap=True)
                 continue
             task = progress.add_task(stage, total=len(jobs))
 
-            def report(job: Job, problem: str, task: TaskID = task) -> None:
+            def report(job: Job, problem: str) -> None:
                 if problem:
                     console.print(problem, soft_wrap=True)
                 progress.advance(task)
 
             runner.run(jobs, report)
-            left = sum(not job.finished(results) for job in jobs)
+            study.refresh()
+            left = sum(not study.results.finished(job) for job in jobs)
             if left:
+                of = "" if core_hours is None else f" of {core_hours:g}"
                 console.print(
                     f"{stage}: {left} of {len(jobs)} runs are left; "
-                    f"{spent(results):.1f} of {core_hours:g} core-hours spent"
+                    f"{spent(results):.1f}{of} core-hours spent"
                 )
     return runner.failed
 
@@ -170,18 +175,19 @@ def _terminated_as_by_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def overview(results: Path, stages: Iterable[str] = STAGES) -> Table:
+def overview(study: Study, stages: Iterable[str]) -> Table:
     """How far each stage is."""
     table = Table("stage", "finished", "of")
     for stage in stages:
         try:
-            jobs = list(STAGES[stage](results))
-        except FileNotFoundError:
+            jobs = study.jobs(stage)
+        except NotPicked:
             table.add_row(stage, "-", "settings are not picked yet")
             continue
-        finished = sum(job.finished(results) for job in jobs)
+        finished = sum(map(study.results.finished, jobs))
         table.add_row(stage, str(finished), str(len(jobs)))
-    table.add_row("core-hours", f"{spent(results):.1f}", f"{CORE_HOURS:g}")
+    limit = "no limit" if study.core_hours is None else f"{study.core_hours:g}"
+    table.add_row("core-hours", f"{spent(study.results.folder):.1f}", limit)
     return table
 
 
@@ -191,12 +197,7 @@ def spent(results: Path) -> float:
     if not path.exists():
         return 0.0
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return sum(float(row["cpu_seconds"]) for row in rows) / 3600
-
-
-def _log(job: Job, results: Path) -> Path:
-    return results / job.folder / f"{job.name}.seed{job.seed}.log"
+        return sum(float(row["cpu_seconds"]) for row in csv.DictReader(file)) / 3600
 
 
 def _note(job: Job, results: Path, seconds: float, cpu_seconds: float) -> None:

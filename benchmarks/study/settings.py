@@ -1,110 +1,140 @@
-"""The settings that the study compares: learning rates, N and M of MemVir."""
+"""Settings that a study's file names: groups of overrides that go together."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-OPTIMIZED = ("trunk", "embedder", "metric_loss")
+from .errors import StudyError
 
-
-@dataclass(frozen=True)
-class Rates:
-    """Learning rates: of the network and of the class weights."""
-
-    network: float
-    class_weights: float
-
-    @property
-    def name(self) -> str:
-        return f"lr_{self.network:g}_{self.class_weights:g}"
-
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        rates = (self.network, self.network, self.class_weights)
-        return tuple(
-            f"optimizers.{name}_optimizer.Adam.lr={lr:g}"
-            for name, lr in zip(OPTIMIZED, rates)
-        )
+Context = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Memory:
-    """N and M of MemVir, and how much of it is kept; its warm-up is the first epoch."""
-
-    num_steps: int
-    step_gap: int
-    snapshot_every: int = 1
-    class_weights_every: int | None = None
-
-    @property
-    def label(self) -> str:
-        return f"N = {self.num_steps}, M = {self.step_gap}"
-
-    @property
-    def name(self) -> str:
-        name = f"memvir_{self.num_steps}_{self.step_gap}"
-        if self.snapshot_every > 1:
-            name += f"_every_{self.snapshot_every}"
-        if self.class_weights_every is not None:
-            name += f"_weights_{self.class_weights_every}"
-        return name
-
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        settings = {"num_steps": self.num_steps, "step_gap": self.step_gap}
-        settings["warmup_epochs"] = 1
-        if self.snapshot_every > 1:
-            settings["snapshot_every"] = self.snapshot_every
-        if self.class_weights_every is not None:
-            settings["class_weights_every"] = self.class_weights_every
-        return tuple(
-            f"loss_funcs.metric_loss.MemVir.{name}={value}"
-            for name, value in settings.items()
-        )
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What both arms of a data set are tuned over, in as many trials each.
-
-    The plain arm tries all of `rates` and `more_rates`. MemVir tries `memories`, at the
-    best of `rates`; then with the best of these the class weights' other rate of
-    `class_weights`, and `more_network` and `more_memory`, one at a time.
+class Kind:
+    """What settings of a kind are made of.
 
     Attributes:
-        epochs: of a trial.
-        both: MemVir tries `more_network` with the class weights' other rate, too, and
-            so all pairs of both.
+        fields: what a setting given as a list has, in order.
+        texts: templates over the fields, by name; their parts are put together, and
+            one whose field is not given is left out. `name` is what a setting is in the
+            names of experiments.
+        set: overrides a.b=VALUE, templates as well.
     """
 
-    epochs: int
-    rates: tuple[Rates, ...]
-    more_rates: tuple[Rates, ...]
-    memories: tuple[Memory, ...]
-    class_weights: tuple[float, float]
-    more_network: float | None = None
-    more_memory: Memory | None = None
-    both: bool = False
+    name: str
+    fields: tuple[str, ...]
+    texts: Mapping[str, tuple[str, ...]]
+    set: tuple[str, ...]
+
+    def make(self, value: Any, place: str) -> Setting:
+        """A setting of a list or a mapping of its fields."""
+        if isinstance(value, list) and len(value) <= len(self.fields):
+            value = dict(zip(self.fields, value))
+        if not isinstance(value, Mapping) or set(value) - set(self.fields):
+            raise StudyError(
+                f"{place}: expected {self.name} as a list or mapping of "
+                f"{', '.join(self.fields)}, got {value!r}"
+            )
+        return Setting(self, {k: v for k, v in value.items() if v is not None})
 
 
-GRIDS = {
-    "glyphs": Grid(
-        epochs=8,
-        rates=(Rates(2e-3, 1e-2), Rates(1e-3, 1e-2), Rates(2e-3, 1e-1)),
-        more_rates=(Rates(2e-3, 1.0), Rates(4e-3, 1e-2), Rates(4e-3, 1e-1)),
-        memories=(Memory(5, 20), Memory(5, 100), Memory(1, 100)),
-        class_weights=(1e-2, 1e-1),
-        more_network=4e-3,
-        more_memory=Memory(1, 400),
-    ),
-    "emoji": Grid(
-        epochs=3,
-        rates=(Rates(3e-4, 1e-2), Rates(3e-4, 1e-1)),
-        more_rates=(Rates(1e-3, 1e-2), Rates(1e-3, 1e-1), Rates(1e-3, 1.0)),
-        memories=(Memory(5, 100), Memory(1, 400)),
-        class_weights=(1e-2, 1e-1),
-        more_network=1e-3,
-        both=True,
-    ),
-}
-REFERENCE = Memory(5, 100)  # what one factor at a time is changed of
+class Setting:
+    """Learning rates, for example; in templates by its fields and its kind's texts."""
+
+    def __init__(self, kind: Kind, values: Mapping[str, Any]) -> None:
+        self.kind = kind
+        self.values = dict(values)
+
+    def __getattr__(self, name: str) -> Any:
+        values, texts = self.__dict__["values"], self.__dict__["kind"].texts
+        if name in values:
+            return values[name]
+        if name in texts:
+            return "".join(self._filled(texts[name]))
+        raise AttributeError(name)
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Setting) and self.values == other.values
+
+    def __hash__(self) -> int:
+        return hash(tuple(sorted(self.values.items())))
+
+    @property
+    def overrides(self) -> list[str]:
+        return list(self._filled(self.kind.set))
+
+    def changed(self, changes: Mapping[str, Any], place: str) -> Setting:
+        """With other fields: values, {times: NUMBER}, or {other: [ONE, TWO]}."""
+        values = dict(self.values)
+        for name, change in changes.items():
+            if isinstance(change, Mapping):
+                ((how, what),) = change.items()
+                if how == "times":
+                    change = values[name] * what
+                elif how == "other":
+                    (change,) = [one for one in what if one != values[name]]
+                else:
+                    raise StudyError(f"{place}: expected times or other, got {how!r}")
+            values[name] = change
+        return self.kind.make(values, place)
+
+    def _filled(self, parts: Iterable[str]) -> Iterable[str]:
+        for part in parts:
+            try:
+                yield part.format(**self.values)
+            except KeyError:
+                continue
+
+
+class Picked:
+    """The run that a setting was picked by: what it had, and its `experiment`."""
+
+    def __init__(self, context: Context, experiment: str) -> None:
+        self.__dict__.update(context, experiment=experiment)
+
+
+def filled(template: str, context: Context, place: str) -> str:
+    """A template {a.b} with what the context has."""
+    try:
+        return template.format(**context)
+    except (KeyError, AttributeError, IndexError, ValueError) as error:
+        known = ", ".join(context) or "nothing"
+        raise StudyError(
+            f"{place}: cannot fill in {template!r} ({error}); there is {known}"
+        ) from error
+
+
+def found(path: str, context: Context, place: str) -> Any:
+    """What a dotted path refers to."""
+    first, *rest = path.split(".")
+    try:
+        value = context[first]
+        for name in rest:
+            value = getattr(value, name)
+    except (KeyError, AttributeError) as error:
+        known = ", ".join(context) or "nothing"
+        raise StudyError(f"{place}: there is no {path!r}, but {known}") from error
+    return value
+
+
+def value_of(
+    given: Any, kinds: Mapping[str, Kind], context: Context, place: str
+) -> Any:
+    """What `let` and `each` give: text, a list, {KIND: ...} or {of: PATH, changes}."""
+    if not isinstance(given, Mapping):
+        return filled(given, context, place) if isinstance(given, str) else given
+    if "of" in given:
+        base = found(given["of"], context, place)
+        changes = {name: change for name, change in given.items() if name != "of"}
+        return base.changed(changes, place) if changes else base
+    if len(given) == 1 and (kind := next(iter(given))) in kinds:
+        return kinds[kind].make(given[kind], place)
+    raise StudyError(
+        f"{place}: expected a value, {{of: ...}} or one of {', '.join(kinds)} with its "
+        f"value, got {given!r}"
+    )
