@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from .history import History
-from .hooks import best_folder
+from .hooks import EVALUATED, best_folder
 from .trial import Trial
 
 SELECTIONS = ("last", "best_on_validation", "best_on_test")
@@ -46,10 +46,10 @@ def load_models(trial: Trial, folder: Path, selection: str) -> int:
     if history is None:
         raise ValueError(f"{folder}: there is no trial")
     models, epoch = models_folder(history, folder, selection)
-    for name, model in trial.models.items():
+    for name in EVALUATED:
         path = models / f"{name}_{epoch}.pth"
         if not path.exists():
             raise ValueError(f"{path} is missing: was save_models off?")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
+        trial.models[name].load_state_dict(state)
     return epoch

@@ -15,11 +15,12 @@ from .. import plots
 from ..config import Config, ConfigError, differences, load_saved, save
 from ..report.experiments import TUNING
 from . import concatenated, environment, records
+from .finite import NotFiniteError
 from .history import History
 from .hooks import keep_best
 from .locks import is_locked, locked
 from .progress import describe, describe_epoch
-from .sanity import check_images
+from .rehearsal import rehearse
 from .trial import Trial, build_trial, num_folds
 
 CONFIG_FILE = "config.yaml"
@@ -75,10 +76,8 @@ def run(
 
 
 def try_out(config: Config, fold: int | None, device: torch.device) -> None:
-    """Build the first trial, and read some images; all is forgotten again."""
-    trial = build_trial(config, config.seeds[0], fold, None, device)
-    check_images(trial.splits)
-    del trial
+    """Rehearse the first trial; all is forgotten again."""
+    rehearse(config, fold, device)
     free_memory()
 
 
@@ -235,9 +234,12 @@ def resume(trial: Trial, folder: Path) -> int:
 def draw_tsne(trial: Trial, path: Path) -> bool:
     """Test embeddings of the classes with most images; False if that cannot be."""
     dataset = trial.splits.evaluation[trial.splits.test]
-    embeddings, labels = trial.tester.get_all_embeddings(
-        dataset, trial.models["trunk"], trial.models["embedder"]
-    )
+    try:
+        embeddings, labels = trial.tester.get_all_embeddings(
+            dataset, trial.models["trunk"], trial.models["embedder"]
+        )
+    except NotFiniteError:
+        return False
     return plots.classes_by_tsne(
         embeddings, labels.flatten(), trial.config.tsne_classes, path
     )
