@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
+from .failures import plain_errors
+
+__all__ = ["plain_errors"]
+
+
+class UserPath(click.Path):
+    """A path; ~ is the user's home, also where the shell does not see to it."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
+FOLDER = UserPath(path_type=Path, file_okay=False)
+
+
+def existing(folder: bool | None = None) -> UserPath:
+    """A path that is there: a folder, a file (False), or either (None)."""
+    return UserPath(
+        path_type=Path, exists=True, file_okay=not folder, dir_okay=folder is not False
+    )
+
 
 names_and_overrides = click.argument(
     "what", nargs=-1, metavar="[NAME]... [a.b=VALUE]..."
@@ -97,22 +115,3 @@ def load_all(
             f"several configs have one experiment_name: {', '.join(by_name)}"
         )
     return configs
-
-
-def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a user can put right is shown as a message, not as a traceback."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except (ValueError, FileNotFoundError) as error:
-            # Imported only now: what they import reads settings of `quiet_bars`.
-            from ..config import ConfigError
-            from ..datasets.errors import DatasetError
-
-            if isinstance(error, (ConfigError, DatasetError, FileNotFoundError)):
-                raise click.ClickException(str(error)) from error
-            raise
-
-    return wrapped

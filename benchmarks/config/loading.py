@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -101,7 +102,12 @@ def _laid_over(values: dict[str, Any], top: dict[str, Any], of: object) -> Any:
 def read(path: Path) -> dict[str, Any]:
     """A YAML file's mapping, interpolations not yet resolved."""
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path))
+        text = path.read_bytes().decode("utf-8-sig")
+        loaded = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not in UTF-8 (byte {error.start}); save it again as UTF-8"
+        ) from error
     except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(loaded, dict):
@@ -210,7 +216,12 @@ def _experiment_name(path: Path, extra: Sequence[str]) -> str:
 
 
 def _suffix(extra: Sequence[str]) -> str:
-    return "".join(f"+{Path(other).stem}" for other in extra)
+    return "".join(f"+{_name(Path(other))}" for other in extra)
+
+
+def _name(path: Path) -> str:
+    """A file's name without .yaml; lr0.01 has no suffix."""
+    return path.stem if path.suffix in (".yaml", ".yml") else path.name
 
 
 def _parsed(override: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def evaluate(
     for selection in SELECTIONS:
         result[selection] = _accuracies(config, seed, folds, folder, device, selection)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
+    temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 

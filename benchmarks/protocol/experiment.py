@@ -13,6 +13,7 @@ from rich.console import Console
 
 from .. import plots
 from ..config import Config, ConfigError, differences, load_saved, save
+from ..console import plain_console
 from ..report.experiments import TUNING
 from . import concatenated, environment, records
 from .finite import NotFiniteError
@@ -45,7 +46,7 @@ def run(
         ConfigError: the folder holds an experiment with another config, or is within
             another experiment's; nothing is changed.
     """
-    console = console or Console()
+    console = console or plain_console()
     device = device or c_f.use_cuda_if_available()
     folder = output / config.experiment_name
     check_place(folder, output)

@@ -34,9 +34,10 @@ def describe(trial: Trial, console: Console) -> None:
         total = trial.steps_per_epoch * trial.config.num_epochs_train
         if loss.warmup_steps + loss.step_gap + 1 >= total:
             console.print(
-                f"[bold]MemVir does nothing in this run[/]: its first virtual classes "
+                "MemVir does nothing in this run: its first virtual classes "
                 f"come {loss.step_gap + 1} steps after the warm-up, and the run has "
                 f"{total} steps",
+                style="bold",
                 highlight=False,
             )
 
