@@ -16,8 +16,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..console import plain_console
+from .decoding import read_image
 from .errors import DatasetError
-from .images import ImageFiles, counts, read_image
+from .images import ImageFiles, counts
 from .prepare import DATASETS
 
 
