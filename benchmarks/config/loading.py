@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from . import search
 from .errors import ConfigError, suggest
 from .overlay import overlay
+from .references import resolved
 from .schema import Config, validated
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
@@ -113,6 +114,25 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected a mapping, got a {type(loaded).__name__}")
     return {str(key): value for key, value in loaded.items()}
+
+
+def read_resolved(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping from anybody, references to its own values resolved.
+
+    Nothing outside of the file is looked at: see `references`.
+
+    Raises:
+        ConfigError: it cannot be read, or refers to something else.
+    """
+    try:
+        return resolved(read(path))
+    except ConfigError as error:
+        raise ConfigError(_with_path(path, error)) from error
+
+
+def _with_path(path: Path, error: ConfigError) -> str:
+    said = str(error)
+    return said if said.startswith(str(path)) else f"{path}: {said}"
 
 
 def save(config: Config, path: Path) -> None:

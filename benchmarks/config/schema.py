@@ -10,6 +10,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .errors import ConfigError, suggest
+from .references import refuse_resolvers
 
 
 @dataclass
@@ -85,6 +86,7 @@ def validated(values: dict[str, Any]) -> Config:
             raise ConfigError(f"{key} is not needed here: {ELSEWHERE[key]}")
         if key not in known:
             raise ConfigError(f"unknown key {key!r}{suggest(str(key), known)}")
+    refuse_resolvers(values)
     _check_types(values)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))
