@@ -11,7 +11,7 @@ from ..console import plain_console
 from . import options
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.names_and_overrides
 @options.with_files
 @options.output
@@ -64,7 +64,7 @@ def evaluate(
     console.print(evaluate_folder(folder, selection, overrides, chosen))
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.names_and_overrides
 @options.with_files
 @options.output
@@ -98,12 +98,12 @@ def tune(
     names, overrides = options.split_names(what)
     if len(names) != 1:
         raise click.UsageError(f"tune takes one config, got {len(names)}")
-    values = load_values(names[0], extra, overrides)
+    values = load_values(names[0], extra, overrides, options.note)
     chosen = options.torch_device(device)
     search(values, output, trials, sampler_seed, chosen, plain_console())
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.names_and_overrides
 @options.with_files
 @options.device
@@ -128,6 +128,7 @@ def check(
 
     options.quiet_bars()
     from ..protocol.check import Checker
+    from ..protocol.progress import RANDOM, has_random_weights
 
     console = plain_console()
     checker = Checker(options.torch_device(device))
@@ -146,6 +147,9 @@ def check(
                 problems[cell] = None
     for problem in problems:
         console.print(f"- {problem}", highlight=False, soft_wrap=True)
+    random = [c.experiment_name for c in configs if has_random_weights(c)]
+    if random:
+        console.print(f"{RANDOM} in {', '.join(random)}", soft_wrap=True)
     good = [row.builds == "ok" if build_only else row.ready for row in found]
     console.print(f"{sum(good)} of {len(good)} configs are ready")
     if not all(good):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import os
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -24,6 +26,34 @@ class UserPath(click.Path):
 
 
 FOLDER = UserPath(path_type=Path, file_okay=False)
+
+
+class Command(click.Command):
+    """Answers powerful-benchmarker's `--key value` by how it is spelt here."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            place = [word.partition("=")[0] for word in words].index(error.option_name)
+            raise click.UsageError(f"{error}\n{spelt(words[place:])}", ctx) from error
+
+
+def spelt(words: list[str]) -> str:
+    """How to write what began with `--key`, the first of these words."""
+    key, equals, value = words[0].removeprefix("--").partition("=")
+    if not equals:
+        following = itertools.takewhile(lambda w: not w.startswith("--"), words[1:])
+        value = " ".join(following)
+    if key.startswith("config_"):
+        files = " ".join(f"--with {key}/{name}.yaml" for name in value.split())
+        return f"Files of configs are laid over by {files or '--with FILE'}"
+    if key in ("root_experiment_folder", "experiment_folder"):
+        return f"Folders of runs go to --output {value}"
+    return (
+        f"Values of a config are written without --, as {shlex.quote(f'{key}={value}')}"
+    )
 
 
 def existing(folder: bool | None = None) -> UserPath:
@@ -95,6 +125,11 @@ def split_names(what: tuple[str, ...]) -> tuple[list[str], list[str]]:
     return names, [w for w in what if "=" in w]
 
 
+def note(text: str) -> None:
+    """Tell something that is no error, apart from the output."""
+    click.echo(text, err=True)
+
+
 def load_all(
     what: tuple[str, ...], extra: tuple[str, ...], every_preset: bool = False
 ) -> list[Any]:
@@ -108,7 +143,7 @@ def load_all(
         raise click.UsageError(
             "name a preset or a YAML file (`python -m benchmarks list` shows them)"
         )
-    configs = [load(name, extra, overrides) for name in dict.fromkeys(names)]
+    configs = [load(name, extra, overrides, note) for name in dict.fromkeys(names)]
     by_name = [config.experiment_name for config in configs]
     if len(set(by_name)) < len(by_name):
         raise click.UsageError(

@@ -13,6 +13,7 @@ from . import registry
 from .errors import ConfigError, in_words, suggest
 from .schema import one_key_message
 
+WEIGHTS = ("weights", "checkpoint")  # where a trunk's come from
 WRONG_ARGUMENTS = (
     AssertionError,
     AttributeError,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,20 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import search
+from . import powerful, search
+from .arguments import unknown_arguments
 from .errors import ConfigError, suggest
 from .overlay import overlay
+from .places import place
 from .references import resolved
-from .schema import Config, validated
+from .schema import KNOWN, Config, validated
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 OVERLAYS = PRESETS / "overlays"
 DEFAULT = "default.yaml"
 ON_TOP_OF = "on_top_of"
+POWERFUL = f"config_*/{DEFAULT}"
+LOGGER = logging.getLogger("benchmarks")
 
 
 def preset_names() -> list[str]:
@@ -33,9 +38,14 @@ def preset_names() -> list[str]:
     ]
 
 
-def load(name: str, extra: Sequence[str] = (), overrides: Sequence[str] = ()) -> Config:
+def load(
+    name: str,
+    extra: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    tell: Callable[[str], None] = LOGGER.info,
+) -> Config:
     """The config of `load_values`, checked; there must be no range to search."""
-    values = load_values(name, extra, overrides)
+    values = load_values(name, extra, overrides, tell)
     ranges = search.ranges(values)
     if ranges:
         raise ConfigError(
@@ -46,7 +56,10 @@ def load(name: str, extra: Sequence[str] = (), overrides: Sequence[str] = ()) ->
 
 
 def load_values(
-    name: str, extra: Sequence[str] = (), overrides: Sequence[str] = ()
+    name: str,
+    extra: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    tell: Callable[[str], None] = LOGGER.info,
 ) -> dict[str, Any]:
     """The values of a preset or a file, with what is laid over it.
 
@@ -54,22 +67,28 @@ def load_values(
         name: a preset, `cars196/norm_softmax_memvir`, or the path of a YAML file. The
             `default.yaml` in its folder comes before it; for presets, also the one of
             all presets; then the files beside it that it names in `on_top_of`. A folder
-            stands for its `default.yaml`.
+            stands for its `default.yaml`, or for powerful-benchmarker's
+            `config_*/default.yaml`.
         extra: files laid over that, in turn: paths, names of files beside it, or names
             of the overlays that come with the presets (`resnet50`).
         overrides: `a.b=value`, laid over that; values are YAML, keys may have suffixes.
+        tell: gets a note on words that were left out, as they say what is done anyway.
 
     Raises:
-        ConfigError: something is unknown or does not fit; says what and where.
+        ConfigError: something is unknown or does not fit; says what and where, of all
+            files at once.
     """
     path = _find(name)
     values: dict[str, Any] = {"experiment_name": _experiment_name(path, extra)}
+    files = []
     for default in _with_defaults(path):
         for file, content in _layers(default):
+            files.append(file)
             values = _laid_over(values, content, file)
     as_it_is = values
     for other in extra:
         for file, content in _layers(_beside(path, other)):
+            files.append(file)
             values = _laid_over(values, content, file)
     if extra and values.get("baseline"):  # it has the same files laid over it
         values["baseline"] += _suffix(extra)
@@ -77,6 +96,31 @@ def load_values(
         values = _laid_over(values, _parsed(override), f"override {override!r}")
     if values.get("source") == "official" and _settings(values) != _settings(as_it_is):
         values["source"] = "ours"
+    return _translated(values, files, tell)
+
+
+def _translated(
+    values: dict[str, Any], files: Sequence[Path], tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """In this suite's words, if all of them are known."""
+    values, left_out, elsewhere = powerful.translated(values)
+    problems = {
+        word: f"{word} is not needed here: {instead}"
+        for word, instead in elsewhere.items()
+    }
+    for key in values:
+        if key not in KNOWN:
+            problems[key] = f"unknown key {key!r}{suggest(str(key), KNOWN)}"
+    if problems or any(file.is_relative_to(PRESETS) is False for file in files):
+        problems.update(unknown_arguments(values))
+    if problems:
+        lines = [
+            f"{at}: {said}" if (at := place(files, word)) else said
+            for word, said in problems.items()
+        ]
+        raise ConfigError("\n".join(lines))
+    if left_out:
+        tell(f"left out, as it is done anyway: {', '.join(left_out)}")
     return values
 
 
@@ -169,6 +213,8 @@ def _find(name: str) -> Path:
     for path in (Path(name), PRESETS / name, PRESETS / f"{name}.yaml"):
         if path.is_dir() and (path / DEFAULT).is_file():
             return path / DEFAULT
+        if path.is_dir() and any(path.glob(POWERFUL)):
+            return path
         if path.is_file():
             return path
     known = preset_names()
@@ -180,6 +226,8 @@ def _find(name: str) -> Path:
 
 def _with_defaults(path: Path) -> list[Path]:
     """The file, after the defaults that it is laid over."""
+    if path.is_dir():
+        return sorted(path.glob(POWERFUL))
     files = [path.parent / DEFAULT]
     if path.resolve().is_relative_to(PRESETS):
         files.insert(0, PRESETS / DEFAULT)
@@ -218,6 +266,7 @@ def _beside(path: Path, other: str) -> Path:
         OVERLAYS / f"{other}.yaml",
         PRESETS.parent / f"{other}.yaml",  # presets/default
         PRESETS / f"{other}.yaml",  # cars196/default
+        *sorted(path.glob(f"config_*/{other}.yaml")),
     ):
         if candidate.is_file() and candidate.resolve() != path.resolve():
             return candidate

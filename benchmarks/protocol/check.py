@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ..config import Config, ConfigError
-from ..config.building import build, split_spec
+from ..config.building import WEIGHTS, build, split_spec
 from ..config.errors import in_words
 from ..config.registry import find
 from .models import network
@@ -19,7 +19,6 @@ from .rehearsal import rehearse
 from .sanity import check_images
 from .trial import make_splits, num_folds
 
-WEIGHTS = ("weights", "checkpoint")
 IMAGE_SIZE = 64
 UNKNOWN = "-"
 

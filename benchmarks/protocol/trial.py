@@ -192,6 +192,8 @@ def make_splits(
     }
     name, arguments = split_spec(config.dataset, "dataset")
     dataset_class: Any = find("dataset", name, "dataset")
+    known = getattr(dataset_class, "NAME", "")  # where `data prepare` puts it
+    place = {"root": f"data/{known}"} if known else {}
 
     def make(split: str, transform: str) -> Any:
         if make_dataset is not None:
@@ -201,6 +203,7 @@ def make_splits(
             config.dataset,
             "dataset",
             given={"split": split, "transform": transforms[transform]},
+            fill=place,
         )
 
     manager = build("split manager", config.split_manager, "split_manager")
