@@ -127,14 +127,15 @@ def _translated(
 def _settings(values: dict[str, Any]) -> Any:
     """What results depend on: not names, seeds, places and workers."""
     left_out = ("experiment_name", "baseline", "seeds", "source", "tsne_classes")
+    return without_places({k: v for k, v in values.items() if k not in left_out})
+
+
+def without_places(value: Any) -> Any:
+    """Values without those that say where things are, and without workers."""
     places = ("root", "checkpoint", "dataloader_num_workers", "save_models", "log_freq")
-
-    def without(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {k: without(v) for k, v in value.items() if k not in places}
-
-    return without({k: v for k, v in values.items() if k not in left_out})
+    if not isinstance(value, dict):
+        return value
+    return {k: without_places(v) for k, v in value.items() if k not in places}
 
 
 def _laid_over(values: dict[str, Any], top: dict[str, Any], of: object) -> Any:

@@ -119,7 +119,9 @@ def translated(
         the values; what was left out, as it is done anyway; and what cannot be meant
         here, with the way out. Both by the path of the word.
     """
-    values, left_out, problems = copy.deepcopy(values), {}, {}
+    values = copy.deepcopy(values)
+    left_out: dict[str, str] = {}
+    problems: dict[str, str] = {}
     for word in [word for word in values if word in ANYWAY]:
         test, instead = ANYWAY[word]
         found = left_out if test(values.pop(word)) else problems

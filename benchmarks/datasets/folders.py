@@ -118,7 +118,8 @@ def images_in(folder: Path) -> tuple[list[str], list[str]]:
         DatasetError: there are no images.
     """
     known = suffixes()
-    images, others = [], []
+    images: list[str] = []
+    others: list[str] = []
     for path, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(names):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,19 +11,20 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from rich.console import Console
 
 from .. import plots
-from ..config import Config, ConfigError, differences, load_saved, save
+from ..config import Config, ConfigError
 from ..console import plain_console
 from ..report.experiments import TUNING
 from . import concatenated, environment, records
+from .checkpoint import resume_from
+from .claims import CONFIG_FILE, another_config, changes, claim
 from .finite import NotFiniteError
 from .history import History
 from .hooks import keep_best
-from .locks import is_locked, locked
+from .locks import locked
 from .progress import describe, describe_epoch
 from .rehearsal import rehearse
 from .trial import Trial, build_trial, num_folds
 
-CONFIG_FILE = "config.yaml"
 TSNE = "tsne.png"
 
 
@@ -101,45 +101,6 @@ def check_place(folder: Path, output: Path) -> None:
         )
 
 
-def claim(folder: Path, config: Config) -> None:
-    """Make the folder this config's.
-
-    Seeds may be added later; all else can be changed as long as nothing was measured
-    and nobody trains.
-    """
-    path = folder / CONFIG_FILE
-    if path.exists():
-        changed = changes(folder, config)
-        if changed and is_in_use(folder):
-            raise another_config(folder, changed)
-        if not changed:
-            old = load_saved(path).seeds
-            added = [seed for seed in config.seeds if seed not in old]
-            config = replace(config, seeds=[*old, *added])
-    save(config, path)
-
-
-def changes(folder: Path, config: Config) -> list[str]:
-    """In what the folder's config is another, seeds aside."""
-    old = load_saved(folder / CONFIG_FILE)
-    return differences(replace(old, seeds=[0]), replace(config, seeds=[0]))
-
-
-def is_in_use(folder: Path) -> bool:
-    """Whether something was measured there, or a process trains there now."""
-    trials = (*folder.glob("seed*/"), *folder.glob("seed*/fold*/"))
-    measured = any(folder.glob("seed*/**/history.json"))
-    return measured or any(map(is_locked, trials))
-
-
-def another_config(folder: Path, changed: list[str]) -> ConfigError:
-    listed = "\n  ".join(changed)
-    return ConfigError(
-        f"{folder} holds a run with another config:\n  {listed}\n"
-        "Give another --output or experiment_name, or delete the folder"
-    )
-
-
 def is_done(folder: Path, config: Config) -> bool:
     """Whether nothing is left to do for a trial: training, or its figure."""
     history = History.load(folder)
@@ -212,7 +173,7 @@ def resume(trial: Trial, folder: Path) -> int:
         the epoch to go on with.
     """
     models, history = folder / "models", trial.history
-    done = trial.hooks.load_latest_saved_models(trial.trainer, str(models)) - 1
+    done = resume_from(trial, models)
     saved = History.load(folder)
     if saved is not None and done > 0:
         history.epochs = saved.epochs

@@ -24,8 +24,16 @@ from .trial import MakeDataset, Trial, build_trial
 
 IMAGES = 12  # of a batch; a multiple of what samplers put together
 CLASSES, EACH = 3, 3  # of an evaluation
-FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError)
-FAILURES += (RuntimeError, TypeError, ValueError)
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def rehearse(

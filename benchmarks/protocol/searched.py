@@ -76,11 +76,12 @@ def draw(study: optuna.Study, folder: Path) -> list[str]:
     from optuna.visualization import matplotlib as plots
 
     drawn = []
-    for name, plot in {
+    kinds: dict[str, Any] = {
         "history": plots.plot_optimization_history,
         "importance": plots.plot_param_importances,
         "slices": plots.plot_slice,
-    }.items():
+    }
+    for name, plot in kinds.items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that these are experimental
