@@ -8,7 +8,7 @@ pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 
 import torch  # noqa: E402
 
-from benchmarks.config import ConfigError  # noqa: E402
+from benchmarks.config import ConfigError, load_saved, save  # noqa: E402
 from benchmarks.protocol import experiment  # noqa: E402
 from benchmarks.protocol.evaluation import evaluate  # noqa: E402
 
@@ -24,7 +24,7 @@ def test_finished_trials_are_left_alone_and_seeds_can_be_added(tmp_path):
     run(tmp_path, {"seeds": [1]})
     assert path.stat().st_mtime_ns == written
     assert history(folder, "seed1")["finished"]
-    assert experiment.load_saved(folder / "config.yaml").seeds == [0, 1]
+    assert load_saved(folder / "config.yaml").seeds == [0, 1]
     one, other = (history(folder, f"seed{seed}")["epochs"] for seed in (0, 1))
     assert one[-1]["loss"] != other[-1]["loss"]
 
@@ -63,14 +63,14 @@ def test_a_config_that_changed_before_training_began_is_refused(tmp_path, monkey
     path = tmp_path / "tiny/norm_softmax_memvir/config.yaml"
 
     def recorded(*arguments):
-        other = experiment.load_saved(path)
-        experiment.save(replace(other, num_epochs_train=2), path)
+        other = load_saved(path)
+        save(replace(other, num_epochs_train=2), path)
 
     monkeypatch.setattr(experiment.environment, "record", recorded)
     monkeypatch.setattr(experiment, "run_trial", lambda *_: pytest.fail("trained"))
     with pytest.raises(ConfigError, match="num_epochs_train: 2 -> 1"):
         run(tmp_path, {"num_epochs_train": 1})
-    assert experiment.load_saved(path).num_epochs_train == 2
+    assert load_saved(path).num_epochs_train == 2
 
 
 @pytest.mark.parametrize("name", ["tiny/arm/inner", "tiny", "x/tune/y", "tune/y"])
@@ -96,7 +96,7 @@ def test_a_folder_where_nothing_was_measured_may_change(tmp_path, monkeypatch):
         with pytest.raises(Killed):
             run(tmp_path, {"seeds": [3]})
     folder = run(tmp_path, {"num_epochs_train": 1})
-    saved = experiment.load_saved(folder / "config.yaml")
+    saved = load_saved(folder / "config.yaml")
     assert saved.num_epochs_train == 1 and saved.seeds == [0]
 
 

@@ -38,10 +38,14 @@ def claim(folder: Path, config: Config) -> None:
     save(config, path)
 
 
-def changes(folder: Path, config: Config) -> list[str]:
-    """In what the folder's config is another, as far as results depend on it."""
+def changes(folder: Path, config: Config, longer: bool = True) -> list[str]:
+    """In what the folder's config is another, as far as results depend on it.
+
+    Args:
+        longer: whether more epochs are no change.
+    """
     old = load_saved(folder / CONFIG_FILE)
-    if config.num_epochs_train >= old.num_epochs_train:
+    if longer and config.num_epochs_train >= old.num_epochs_train:
         old = replace(old, num_epochs_train=config.num_epochs_train)
     return differences(lasting(old), lasting(config))
 

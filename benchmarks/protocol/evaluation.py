@@ -13,7 +13,8 @@ from ..config import ConfigError
 from ..config.loading import load
 from ..report.names import metric_label
 from .checkpoint import load_models
-from .experiment import CONFIG_FILE, trials_in
+from .claims import CONFIG_FILE
+from .experiment import trials_in
 from .history import History
 from .hooks import accuracies
 from .trial import build_trial

@@ -67,7 +67,7 @@ def run(
             console.rule(name)
             trial_folder.mkdir(parents=True, exist_ok=True)
             with locked(trial_folder, "another process trains here"):
-                if changed := changes(folder, config):  # since it was claimed
+                if changed := changes(folder, config, False):  # since it was claimed
                     raise another_config(folder, changed)
                 run_trial(config, seed, fold, trial_folder, device, console)
             free_memory()
