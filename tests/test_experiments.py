@@ -101,6 +101,11 @@ def test_accuracies_are_those_of_the_saved_models(tmp_path):
         shown = dict(zip([c.header for c in table.columns][3:], cells[3:]))
         for metric, value in entry["splits"]["test"].items():
             assert shown[metric_label(metric)] == f"{100 * value:.2f}"
+        lines = (folder / "evaluations.jsonl").read_text().splitlines()
+        kept = json.loads(lines[-1])
+        assert kept["selection"] == selection
+        expected = {"trial": "seed0", "epoch": entry["epoch"], "split": "test"}
+        assert kept["found"] == [{**expected, **entry["splits"]["test"]}]
     two_seeds = load_saved(folder / "config.yaml")
     two_seeds.seeds.append(5)  # one that has not begun
     save(two_seeds, folder / "config.yaml")
