@@ -83,7 +83,9 @@ def test_list_and_check(config):
     assert "MemVir" in call("list", "loss") and "resnet50" in call("list", "trunk")
     assert "1 of 1 configs are ready" in call("check", config)
     output = call("check", config, "tester~APPLY~2={batch_sise: 3}", fails=True)
-    assert "Did you mean 'batch_size'" in output and "0 of 1" in output
+    assert "Did you mean 'batch_size'" in output
+    output = call("check", config, "tester~APPLY~2={batch_size: x}", fails=True)
+    assert "batch_size must be a number" in output and "0 of 1" in output
 
 
 def test_verify_says_what_is_wrong(tmp_path):
