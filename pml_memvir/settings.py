@@ -84,7 +84,8 @@ class Settings(torch.nn.Module):
                 weights' own dtype.
             centers_per_class: K.
             accumulation_steps: as for MemVir.
-            snapshot_every, class_weights_every: as for MemVir.
+            snapshot_every: as for MemVir.
+            class_weights_every: as for MemVir.
             algorithm: what `algorithm_used` says: "row_softmax", "proxy_anchor" or
                 "concatenation".
 

@@ -1,6 +1,7 @@
 """Archives are unpacked whole or not at all, and nothing outside their folder."""
 
 import os
+import shutil
 import tarfile
 import zipfile
 
@@ -150,3 +151,16 @@ def test_download(tmp_path, small_counts, console, monkeypatch):
     archive.write_bytes(whole)
     prepare("cub200", root, download=True, console=console)
     assert os.listdir(root.parent) == ["cub"] and len(CUB200(root, "test")) == 4
+
+
+@pytest.mark.parametrize("write", [small.write_tar, small.write_zip])
+def test_what_does_not_fit_on_the_disk_is_not_begun(
+    write, tmp_path, small_counts, console, monkeypatch
+):
+    """Whatever the archive's own size: a bomb is small."""
+    archive = write(tmp_path / "CUB.tgz", small.cub())
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(DatasetError, match="unpacks to .* GB or more, and there are"):
+        prepare("cub200", tmp_path / "cub", [archive], console=console)
+    assert os.listdir(tmp_path) == ["CUB.tgz"]

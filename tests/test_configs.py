@@ -30,12 +30,14 @@ def folder(tmp_path):
 
 
 def test_layers(folder):
-    values = load_values(str(folder / "arm.yaml"), ["more"], ["a.b=1e-3", "c=[1, x]"])
+    values = load_values(
+        str(folder / "arm.yaml"), ["more"], ["optimizers.b=1e-3", "seeds=[1, x]"]
+    )
     assert values["trainer"] == {"MetricLossOnly": {"batch_size": 64}}
     assert (values["num_epochs_train"], values["save_interval"]) == (5, 3)
     assert values["experiment_name"] == f"{folder.name}/arm+more"
     assert values["baseline"] == "x/plain+more"
-    assert values["a"] == {"b": 0.001} and values["c"] == [1, "x"]
+    assert values["optimizers"]["b"] == 0.001 and values["seeds"] == [1, "x"]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_layers(folder):
         ("glyphs/softmax", [], ["patience=-1"], "patience must be >= 0"),
         ("glyphs/softmax", [], ["experiment_name=../x"], "within the output folder"),
         ("glyphs/softmax", [], ["experiment_name=/x"], "within the output folder"),
-        ("glyphs/softmax", [], ["aggregator={}"], "aggregator is not needed here"),
+        ("glyphs/softmax", [], ["aggregator={A: 1}"], "aggregator is not needed here"),
         ("glyphs/softmax", [], ["num_epochs_train"], "expected a.b=value"),
         ("glyphs/softmax", [], ["a.b={"], "override"),
         ("glyphs/softmax", [], ["a.seeds[0]=1"], "a.seeds must be given as a whole"),

@@ -179,15 +179,6 @@ def test_folders(tmp_path):
         ImageFolders(tmp_path, "test", allow_shared_classes=True)
 
 
-def test_sixteen_bits_are_not_clipped(tmp_path):
-    for split, level in {"train": 0x4000, "test": 0xC000}.items():
-        (tmp_path / split / split).mkdir(parents=True)
-        levels = np.full((2, 2), level, np.uint16)
-        Image.fromarray(levels).save(tmp_path / split / split / "1.png")
-    assert ImageFolders(tmp_path, "train")[0][0].getpixel((0, 0)) == (0x40,) * 3
-    assert ImageFolders(tmp_path, "test")[0][0].getpixel((0, 0)) == (0xC0,) * 3
-
-
 def test_wrong_counts(cub, monkeypatch):
     monkeypatch.undo()
     message = "expected 5,864 images of 100 classes, found 4 images of 2 classes"

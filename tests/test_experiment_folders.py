@@ -6,10 +6,13 @@ import pytest
 
 pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 
-from benchmarks.config import ConfigError  # noqa: E402
-from benchmarks.protocol import experiment  # noqa: E402
+import torch  # noqa: E402
 
-from .experiment_runs import Killed, history, kill_at, run  # noqa: E402
+from benchmarks.config import ConfigError, load_saved, save  # noqa: E402
+from benchmarks.protocol import experiment  # noqa: E402
+from benchmarks.protocol.evaluation import evaluate  # noqa: E402
+
+from .experiment_runs import CPU, Killed, history, kill_at, run  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -21,19 +24,19 @@ def test_finished_trials_are_left_alone_and_seeds_can_be_added(tmp_path):
     run(tmp_path, {"seeds": [1]})
     assert path.stat().st_mtime_ns == written
     assert history(folder, "seed1")["finished"]
-    assert experiment.load_saved(folder / "config.yaml").seeds == [0, 1]
+    assert load_saved(folder / "config.yaml").seeds == [0, 1]
     one, other = (history(folder, f"seed{seed}")["epochs"] for seed in (0, 1))
     assert one[-1]["loss"] != other[-1]["loss"]
 
 
 def test_another_config_is_refused(tmp_path):
-    folder = run(tmp_path, {"num_epochs_train": 1})
+    folder = run(tmp_path, {"num_epochs_train": 2})
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    with pytest.raises(ConfigError, match="num_epochs_train: 1 -> 2"):
-        run(tmp_path, {"num_epochs_train": 2})
+    with pytest.raises(ConfigError, match="num_epochs_train: 2 -> 1"):
+        run(tmp_path, {"num_epochs_train": 1})
     with pytest.raises(ConfigError, match="NormSoftmax.scale: 10.0 -> 5"):
         scale = {"metric_loss": {"MemVir": {"loss": {"NormSoftmax": {"scale": 5}}}}}
-        run(tmp_path, {"num_epochs_train": 1, "loss_funcs": scale})
+        run(tmp_path, {"num_epochs_train": 2, "loss_funcs": scale})
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
@@ -60,14 +63,14 @@ def test_a_config_that_changed_before_training_began_is_refused(tmp_path, monkey
     path = tmp_path / "tiny/norm_softmax_memvir/config.yaml"
 
     def recorded(*arguments):
-        other = experiment.load_saved(path)
-        experiment.save(replace(other, num_epochs_train=2), path)
+        other = load_saved(path)
+        save(replace(other, num_epochs_train=2), path)
 
     monkeypatch.setattr(experiment.environment, "record", recorded)
     monkeypatch.setattr(experiment, "run_trial", lambda *_: pytest.fail("trained"))
     with pytest.raises(ConfigError, match="num_epochs_train: 2 -> 1"):
         run(tmp_path, {"num_epochs_train": 1})
-    assert experiment.load_saved(path).num_epochs_train == 2
+    assert load_saved(path).num_epochs_train == 2
 
 
 @pytest.mark.parametrize("name", ["tiny/arm/inner", "tiny", "x/tune/y", "tune/y"])
@@ -93,5 +96,34 @@ def test_a_folder_where_nothing_was_measured_may_change(tmp_path, monkeypatch):
         with pytest.raises(Killed):
             run(tmp_path, {"seeds": [3]})
     folder = run(tmp_path, {"num_epochs_train": 1})
-    saved = experiment.load_saved(folder / "config.yaml")
+    saved = load_saved(folder / "config.yaml")
     assert saved.num_epochs_train == 1 and saved.seeds == [0]
+
+
+def test_a_run_goes_on_to_more_epochs_as_one_that_was_as_long(tmp_path):
+    """With other workers and batches of the tester, which is all written down."""
+    whole = run(tmp_path / "whole", {"num_epochs_train": 3})
+    folder = run(tmp_path / "parts", {"num_epochs_train": 2})
+    changes = {"num_epochs_train": 3, "tester~APPLY~2": {"batch_size": 9}}
+    run(tmp_path / "parts", changes)
+    assert history(folder, "seed0") == history(whole, "seed0")
+    assert history(folder, "seed0")["finished"]
+    text = (folder / "changes.txt").read_text()
+    assert "num_epochs_train: 2 -> 3" in text and "batch_size: 50 -> 9" in text
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path, monkeypatch, content):
+    changes = {"num_epochs_train": 1}
+    folder = run(tmp_path, changes)
+    path = folder / "seed0/models/embedder_1.pth"
+    if content is None:
+        torch.save({"foreign": torch.zeros(2)}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match="embedder_1.pth|seed0/models: ") as error:
+        run(tmp_path, {"num_epochs_train": 2})
+    assert "\n" not in str(error.value) and "delete" in str(error.value)
+    with pytest.raises(ConfigError, match="embedder_1.pth") as error:
+        evaluate(folder, "last", (), CPU)
+    assert "\n" not in str(error.value)

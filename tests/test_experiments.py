@@ -13,9 +13,8 @@ pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 
 import torch  # noqa: E402
 
-from benchmarks.config import ConfigError, registry  # noqa: E402
+from benchmarks.config import ConfigError, load_saved, registry, save  # noqa: E402
 from benchmarks.processor import processor  # noqa: E402
-from benchmarks.protocol import experiment  # noqa: E402
 from benchmarks.protocol.environment import git_state  # noqa: E402
 from benchmarks.protocol.evaluation import evaluate  # noqa: E402
 from benchmarks.protocol.history import History  # noqa: E402
@@ -102,9 +101,14 @@ def test_accuracies_are_those_of_the_saved_models(tmp_path):
         shown = dict(zip([c.header for c in table.columns][3:], cells[3:]))
         for metric, value in entry["splits"]["test"].items():
             assert shown[metric_label(metric)] == f"{100 * value:.2f}"
-    two_seeds = experiment.load_saved(folder / "config.yaml")
+        lines = (folder / "evaluations.jsonl").read_text().splitlines()
+        kept = json.loads(lines[-1])
+        assert kept["selection"] == selection
+        expected = {"trial": "seed0", "epoch": entry["epoch"], "split": "test"}
+        assert kept["found"] == [{**expected, **entry["splits"]["test"]}]
+    two_seeds = load_saved(folder / "config.yaml")
     two_seeds.seeds.append(5)  # one that has not begun
-    experiment.save(two_seeds, folder / "config.yaml")
+    save(two_seeds, folder / "config.yaml")
     assert evaluate(folder, "last", (), CPU).caption == "not evaluated yet: seed5"
     with pytest.raises(ConfigError, match="best_on_validation were not kept"):
         evaluate(folder, "best_on_validation", (), CPU)

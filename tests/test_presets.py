@@ -11,12 +11,11 @@ import torch  # noqa: E402
 
 from benchmarks.config import load, preset_names  # noqa: E402
 from benchmarks.config.building import split_spec  # noqa: E402
+from benchmarks.protocol import check  # noqa: E402
 from benchmarks.protocol.check import Checker  # noqa: E402
 from benchmarks.protocol.trial import build_trial  # noqa: E402
 from benchmarks.report.published import published  # noqa: E402
 from pml_memvir import MemVir  # noqa: E402
-
-from . import tiny  # noqa: E402
 
 DATASETS = ("cub200", "cars196", "sop", "inshop", "emoji", "glyphs")
 LOSSES = {
@@ -65,28 +64,35 @@ def test_preset(name):
 SMALL_TRUNK = {"SmallConvNet": {"width": 8}}
 
 
+def without_data_and_weights():
+    checker = Checker(torch.device("cpu"))
+    checker._once = lambda spec, action: "not here"
+    return checker
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_preset_builds(name):
     if load(name).transforms:
         pytest.importorskip("torchvision", reason="transforms are torchvision's")
     config = load(name)
     models = {**copy.deepcopy(config.models), "trunk": SMALL_TRUNK}
-    checker = Checker(torch.device("cpu"))
-    checker._once = lambda spec, action: "ok"  # data and weights: not here
+    checker = without_data_and_weights()
     assert checker.check(replace(config, models=models)).builds == "ok"
 
 
 def test_what_configs_share_is_looked_at_once_and_nothing_else(monkeypatch):
-    """Samplers and batches depend on the data, too."""
+    """What is done with the data is rehearsed for each."""
     config = load("glyphs/softmax")
-    sampler = {"MPerClassSampler": {"m": 2}}
-    configs = [config, replace(config, baseline="x"), replace(config, sampler=sampler)]
-    built = []
+    other = replace(config, transforms={"train": {"RandomHorizontalFlip": {}}})
+    configs = [config, replace(config, baseline="x"), other]
+    looked, rehearsed = [], []
+    monkeypatch.setattr(check, "make_splits", lambda *a: looked.append(a))
+    monkeypatch.setattr(check, "check_images", lambda splits: None)
+    monkeypatch.setattr(check, "rehearse", lambda *a: rehearsed.append(a))
     checker = Checker(torch.device("cpu"))
-    monkeypatch.setattr(checker, "_build", lambda one, real=False: built.append(real))
     for one in configs:
         checker.check(one)
-    assert built == [False, True, False, False, True]
+    assert len(looked) == 2 and len(rehearsed) == 3
 
 
 @pytest.mark.parametrize("name", [f"{d}/norm_softmax_memvir" for d in DATASETS])
@@ -94,8 +100,7 @@ def test_networks_of_presets_build(name):
     pytest.importorskip("torchvision", reason="transforms are torchvision's")
     if name.startswith("emoji"):
         pytest.importorskip("efficientnet_lite_pytorch", reason="emoji's network")
-    checker = Checker(torch.device("cpu"))
-    checker._once = lambda spec, action: "ok"
+    checker = without_data_and_weights()
     assert checker.check(load(name)).builds == "ok"
 
 
@@ -104,8 +109,7 @@ def test_networks_of_presets_build(name):
 )
 def test_overlays_build(overlay):
     pytest.importorskip("torchvision", reason="transforms are torchvision's")
-    checker = Checker(torch.device("cpu"))
-    checker._once = lambda spec, action: "ok"
+    checker = without_data_and_weights()
     config = load("cars196/norm_softmax_memvir", [overlay])
     assert checker.check(config).builds == "ok"
 
@@ -201,15 +205,3 @@ def test_missing_data_and_weights_are_told():
     assert found.builds == "ok" and not found.ready
     assert "data prepare cars196" in found.data and "/absent" in found.data
     assert "there is no checkpoint" in found.weights
-
-
-def test_check_finds_what_does_not_fit():
-    changes = {"models": {"trunk~OVERRIDE~": {"bninception": {}}}}  # 12 pixels
-    found = Checker(torch.device("cpu")).check(
-        tiny.config(
-            {"loss_funcs": {"metric_loss~OVERRIDE~": {"NormSoftmax": {"scal": 1}}}}
-        )
-    )
-    assert "Did you mean 'scale'" in found.builds
-    assert Checker(torch.device("cpu")).check(tiny.config()).ready
-    assert Checker(torch.device("cpu")).check(tiny.config(changes)).data == "ok"

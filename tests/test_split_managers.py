@@ -9,7 +9,7 @@ pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 import torch  # noqa: E402
 from torch.nn.functional import normalize  # noqa: E402
 
-from benchmarks.protocol import experiment  # noqa: E402
+from benchmarks.config import load_saved  # noqa: E402
 from benchmarks.protocol.checkpoint import load_models  # noqa: E402
 from benchmarks.protocol.history import History  # noqa: E402
 from benchmarks.protocol.split_managers import ClassDisjointSplitManager  # noqa: E402
@@ -117,9 +117,7 @@ def test_cross_validation_and_concatenated_embeddings(tmp_path):
 def test_queries_are_searched_in_the_gallery(tmp_path):
     folder = run(tmp_path, {"dataset~OVERRIDE~": {"TinyShop": {}}})
     found = history(folder, "seed0")
-    trial = build_trial(
-        experiment.load_saved(folder / "config.yaml"), 0, None, None, CPU
-    )
+    trial = build_trial(load_saved(folder / "config.yaml"), 0, None, None, CPU)
     load_models(trial, folder / "seed0", "last")
     sets = {}
     for name in ("query", "gallery"):

@@ -35,11 +35,11 @@ def load_checkpoint(
             classifier's.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged, or names or shapes are
-            not the module's.
+        CheckpointError: there is no such file, it is damaged, has NaN or infinity, or
+            names or shapes are not the module's.
     """
     path = Path(path)
-    given = _without_parallel_prefix(_state_dict(_read(path), path))
+    given = _without_parallel_prefix(_state_dict(read_tensors(path), path))
     expected = module.state_dict()
     beginnings = tuple(ignore)
     given = {
@@ -62,6 +62,12 @@ def load_checkpoint(
             f"{path} has not the weights of this {type(module).__name__}: "
             + "; ".join(_first(problems, "; "))
         )
+    damaged = [name for name, tensor in fitting.items() if not _is_finite(tensor)]
+    if damaged:
+        raise CheckpointError(
+            f"{path} has NaN or infinity in {', '.join(_first(damaged, ', '))}: take "
+            "weights of a training that has not diverged"
+        )
     # Not strict: files older than PyTorch 0.4.1 do not count batches.
     module.load_state_dict(fitting, strict=False)
 
@@ -75,7 +81,12 @@ def at_most_one_source(weights: str | None, checkpoint: object | None) -> None:
         )
 
 
-def _read(path: Path) -> Any:
+def read_tensors(path: Path) -> Any:
+    """What `torch.save` wrote, of tensors and plain containers.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged.
+    """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
@@ -121,6 +132,10 @@ def _differing_names(
         for kind, names in (("missing", missing), ("unexpected", unexpected))
         if names
     ]
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 def _essential_shape(tensor: torch.Tensor) -> list[int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from ..console import plain_console
 from . import options
 
 ROOT = click.option(
@@ -29,13 +29,13 @@ def data() -> None:
     "--archive",
     "archives",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True),
+    type=options.existing(),
     help="A file that you have downloaded (for emoji, or a folder of them); can be "
     "given several times.",
 )
 @click.option(
     "--annotations",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=options.existing(folder=False),
     help="cars_annos.mat or list_eval_partition.txt, if no archive has it.",
 )
 @click.option("--download", is_flag=True, help="Download it, where that is possible.")
@@ -56,7 +56,7 @@ def prepare(
     from ..datasets import emoji
     from ..datasets import prepare as preparing
 
-    console, root = Console(), root or Path("data") / name
+    console, root = plain_console(), root or Path("data") / name
     if name == "emoji":
         emoji.prepare(root, list(archives) or None, console)
     elif name == "glyphs":
@@ -78,12 +78,12 @@ def verify(name: str, root: Path | None, no_decode: bool) -> None:
     from ..datasets.prepare import DATASETS
 
     classes = {**DATASETS, "emoji": datasets.Emoji, "glyphs": datasets.Glyphs}
-    console, root = Console(), root or Path("data") / name
+    console, root = plain_console(), root or Path("data") / name
     rows = verifying.verify(name, root, console, not no_decode, classes)
     console.print(verifying.table(rows))
     for row in rows:
         for problem in row.problems[:PROBLEMS_SHOWN]:
-            console.print(f"- {row.split}: {problem}", markup=False, soft_wrap=True)
+            console.print(f"- {row.split}: {problem}", soft_wrap=True)
         more = len(row.problems) - PROBLEMS_SHOWN
         if more > 0:
             console.print(f"- {row.split}: and {more:,} more")

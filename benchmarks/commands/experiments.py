@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from ..console import plain_console
 from . import options
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.names_and_overrides
 @options.with_files
 @options.output
@@ -28,7 +28,7 @@ def run(
     options.quiet_bars()
     from ..protocol.experiment import run as run_experiment
 
-    console = Console()
+    console = plain_console()
     configs = options.load_all(what, extra)
     if any(config.deterministic for config in configs):
         # cuBLAS reads it when it is first used.
@@ -41,7 +41,7 @@ def run(
 
 
 @click.command("eval")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", type=options.existing(folder=True))
 @click.argument("overrides", nargs=-1, metavar="[a.b=VALUE]...")
 @click.option(
     "--selection",
@@ -59,12 +59,12 @@ def evaluate(
     options.quiet_bars()
     from ..protocol.evaluation import evaluate as evaluate_folder
 
-    console = Console()
+    console = plain_console()
     chosen = options.torch_device(device)
     console.print(evaluate_folder(folder, selection, overrides, chosen))
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.names_and_overrides
 @options.with_files
 @options.output
@@ -74,7 +74,7 @@ def evaluate(
     type=click.IntRange(1),
     default=20,
     show_default=True,
-    help="Finished trials to reach, earlier ones included.",
+    help="Trials to reach, earlier and failed ones included.",
 )
 @click.option("--sampler-seed", type=int, default=0, show_default=True)
 @options.plain_errors
@@ -98,12 +98,12 @@ def tune(
     names, overrides = options.split_names(what)
     if len(names) != 1:
         raise click.UsageError(f"tune takes one config, got {len(names)}")
-    values = load_values(names[0], extra, overrides)
+    values = load_values(names[0], extra, overrides, options.note)
     chosen = options.torch_device(device)
-    search(values, output, trials, sampler_seed, chosen, Console())
+    search(values, output, trials, sampler_seed, chosen, plain_console())
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.names_and_overrides
 @options.with_files
 @options.device
@@ -116,34 +116,40 @@ def tune(
 def check(
     what: tuple[str, ...], extra: tuple[str, ...], device: str | None, build_only: bool
 ) -> None:
-    """Build everything of configs and train nothing; without NAME, of all presets.
+    """Rehearse configs, in seconds each; without NAME, all presets.
 
-    Each is built with noise and random weights in place of its data and weights, and
-    two images go through network and loss; then data and weights are looked for. (Emoji
-    and Glyphs are rendered, where they are not there.)
+    A few images are evaluated and trained with, and a checkpoint is written, which all
+    is forgotten again. Where data or weights are not there, this is done with noise and
+    random weights. (Emoji and Glyphs are rendered, where they are not there.)
     """
     from rich.progress import track
     from rich.table import Table
+    from rich.text import Text
 
-    from ..protocol.check import UNKNOWN, Checker
+    options.quiet_bars()
+    from ..protocol.check import Checker
+    from ..protocol.progress import RANDOM, has_random_weights
 
-    console = Console()
+    console = plain_console()
     checker = Checker(options.torch_device(device))
     configs = options.load_all(what, extra, every_preset=True)
     found = [checker.check(c) for c in track(configs, "checking", console=console)]
     table = Table("config", "builds", "data", "weights")
     for row in found:
         cells = (row.builds, row.data, row.weights)
-        marks = [c if c in ("ok", UNKNOWN) else "[red]no[/]" for c in cells]
+        marks = [c if c == "ok" else Text("no", style="red") for c in cells]
         table.add_row(row.name, *marks)
     console.print(table)
     problems: dict[str, None] = {}
     for row in found:
         for cell in (row.builds, row.data, row.weights):
-            if cell not in ("ok", UNKNOWN):
+            if cell != "ok":
                 problems[cell] = None
     for problem in problems:
-        console.print(f"- {problem}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"- {problem}", highlight=False, soft_wrap=True)
+    random = [c.experiment_name for c in configs if has_random_weights(c)]
+    if random:
+        console.print(f"{RANDOM} in {', '.join(random)}", soft_wrap=True)
     good = [row.builds == "ok" if build_only else row.ready for row in found]
     console.print(f"{sum(good)} of {len(good)} configs are ready")
     if not all(good):
@@ -161,7 +167,7 @@ def list_names(kind: str | None) -> None:
     from ..config.building import split_spec
     from ..config.errors import suggest
 
-    console = Console()
+    console = plain_console()
     if kind is not None:
         if kind not in registry.MODULES:
             raise click.BadParameter(

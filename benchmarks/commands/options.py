@@ -3,17 +3,65 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
+import itertools
 import os
+import shlex
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
+from .failures import plain_errors
+
+__all__ = ["plain_errors"]
+
+
+class UserPath(click.Path):
+    """A path; ~ is the user's home, also where the shell does not see to it."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
+FOLDER = UserPath(path_type=Path, file_okay=False)
+
+
+class Command(click.Command):
+    """Answers powerful-benchmarker's `--key value` by how it is spelt here."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            place = [word.partition("=")[0] for word in words].index(error.option_name)
+            raise click.UsageError(f"{error}\n{spelt(words[place:])}", ctx) from error
+
+
+def spelt(words: list[str]) -> str:
+    """How to write what began with `--key`, the first of these words."""
+    key, equals, value = words[0].removeprefix("--").partition("=")
+    if not equals:
+        following = itertools.takewhile(lambda w: not w.startswith("--"), words[1:])
+        value = " ".join(following)
+    if key.startswith("config_"):
+        files = " ".join(f"--with {key}/{name}.yaml" for name in value.split())
+        return f"Files of configs are laid over by {files or '--with FILE'}"
+    if key in ("root_experiment_folder", "experiment_folder"):
+        return f"Folders of runs go to --output {value}"
+    return (
+        f"Values of a config are written without --, as {shlex.quote(f'{key}={value}')}"
+    )
+
+
+def existing(folder: bool | None = None) -> UserPath:
+    """A path that is there: a folder, a file (False), or either (None)."""
+    return UserPath(
+        path_type=Path, exists=True, file_okay=not folder, dir_okay=folder is not False
+    )
+
 
 names_and_overrides = click.argument(
     "what", nargs=-1, metavar="[NAME]... [a.b=VALUE]..."
@@ -77,6 +125,11 @@ def split_names(what: tuple[str, ...]) -> tuple[list[str], list[str]]:
     return names, [w for w in what if "=" in w]
 
 
+def note(text: str) -> None:
+    """Tell something that is no error, apart from the output."""
+    click.echo(text, err=True)
+
+
 def load_all(
     what: tuple[str, ...], extra: tuple[str, ...], every_preset: bool = False
 ) -> list[Any]:
@@ -90,29 +143,10 @@ def load_all(
         raise click.UsageError(
             "name a preset or a YAML file (`python -m benchmarks list` shows them)"
         )
-    configs = [load(name, extra, overrides) for name in dict.fromkeys(names)]
+    configs = [load(name, extra, overrides, note) for name in dict.fromkeys(names)]
     by_name = [config.experiment_name for config in configs]
     if len(set(by_name)) < len(by_name):
         raise click.UsageError(
             f"several configs have one experiment_name: {', '.join(by_name)}"
         )
     return configs
-
-
-def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a user can put right is shown as a message, not as a traceback."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except (ValueError, FileNotFoundError) as error:
-            # Imported only now: what they import reads settings of `quiet_bars`.
-            from ..config import ConfigError
-            from ..datasets.errors import DatasetError
-
-            if isinstance(error, (ConfigError, DatasetError, FileNotFoundError)):
-                raise click.ClickException(str(error)) from error
-            raise
-
-    return wrapped

@@ -6,11 +6,13 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
+
+from ..console import plain_console
+from . import options
 
 DATA = click.option(
     "--data",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.FOLDER,
     default=Path("data/glyphs"),
     show_default=True,
     help="Folder of the rendered images.",
@@ -21,7 +23,7 @@ DATA = click.option(
 @DATA
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.FOLDER,
     help="A new folder for figures and records.  [default: output/demo/<time>]",
 )
 @click.option(
@@ -42,14 +44,14 @@ def demo(data: Path, output: Path | None, epochs: int, seed: int) -> None:
         raise click.BadParameter(f"{output} is not empty", param_hint="--output")
     output.mkdir(parents=True, exist_ok=True)
     settings = demo_.Settings(num_epochs=epochs, seed=seed)
-    demo_.run(data, output, settings, Console())
+    demo_.run(data, output, settings, plain_console())
 
 
 @click.command()
 @DATA
 @click.option("--split", type=click.Choice(["train", "test"]), default="train")
 @click.option("--classes", type=click.IntRange(1), default=40, show_default=True)
-@click.argument("png", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("png", type=options.UserPath(path_type=Path, dir_okay=False))
 def glyphs(data: Path, split: str, classes: int, png: Path) -> None:
     """Write a contact sheet of the Glyphs images to PNG: a row a class."""
     from ..datasets.glyphs import Glyphs, contact_sheet
@@ -65,7 +67,7 @@ def glyphs(data: Path, split: str, classes: int, png: Path) -> None:
 @click.command()
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.FOLDER,
     default=Path("output/speed"),
     show_default=True,
     help="Folder for speed.json, speed.md and growth.png.",
@@ -77,7 +79,7 @@ def speed(output: Path, repeats: int, device: str, quick: bool) -> None:
     """Time MemVir against its inner loss, the naive way and the least possible."""
     from ..speed.run import run
 
-    run(output, repeats, device, quick, Console())
+    run(output, repeats, device, quick, plain_console())
 
 
 @click.command()
@@ -107,7 +109,7 @@ def share(classes: tuple[str, ...], repeats: int, device: str) -> None:
             share_.measure_share(setting, network, 224, repeats, device, dtype)
         )
     about = ", ".join(f"{k}: {v}" for k, v in measure.machine().items())
-    Console().print(share_.table(shares, about))
+    plain_console().print(share_.table(shares, about))
 
 
 @click.command()
@@ -115,4 +117,4 @@ def precision() -> None:
     """What a memory of lower precision changes in losses and gradients."""
     from ..precision import run
 
-    Console().print(run())
+    plain_console().print(run())

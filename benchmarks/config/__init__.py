@@ -1,7 +1,15 @@
 """Configs: written as powerful-benchmarker's YAML, checked before anything runs."""
 
 from .errors import ConfigError
-from .loading import differences, load, load_saved, load_values, preset_names, save
+from .loading import (
+    differences,
+    load,
+    load_saved,
+    load_values,
+    preset_names,
+    read_resolved,
+    save,
+)
 from .schema import Config
 
 __all__ = [
@@ -12,5 +20,6 @@ __all__ = [
     "load_saved",
     "load_values",
     "preset_names",
+    "read_resolved",
     "save",
 ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from . import registry
-from .errors import ConfigError, suggest
+from .errors import ConfigError, in_words, suggest
 from .schema import one_key_message
 
+WEIGHTS = ("weights", "checkpoint")  # where a trunk's come from
 WRONG_ARGUMENTS = (
     AssertionError,
     AttributeError,
@@ -78,7 +80,7 @@ def build(
         for key, value in arguments.items()
     }
     for key in ("num_classes", "embedding_size"):
-        if key in values and key in fill and values[key] != fill[key]:
+        if values.get(key) is not None and values[key] != fill.get(key, values[key]):
             raise ConfigError(
                 f"{where}.{key} is {values[key]}, but there are {fill[key]}; it is "
                 "filled in where it is left out"
@@ -98,7 +100,7 @@ def build(
     try:
         return factory(**values)
     except WRONG_ARGUMENTS as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {in_words(error)}") from error
 
 
 def accepted(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -154,12 +156,14 @@ def _value(key: str, value: Any, where: str, fill: Mapping[str, Any]) -> Any:
 
 
 def _from_string(key: str, value: str, where: str) -> Any:
-    """Dtypes by their name, and `scale: 0.16 1` as powerful-benchmarker writes it."""
+    """Dtypes by name, home in paths, `scale: 0.16 1` as powerful-benchmarker has it."""
     if key.endswith("dtype"):
         dtype = getattr(torch, value.removeprefix("torch."), None)
         if not isinstance(dtype, torch.dtype):
             raise ConfigError(f"{where}: {value!r} is no dtype of PyTorch")
         return dtype
+    if value == "~" or value.startswith("~/"):
+        return os.path.expanduser(value)
     words = value.split()
     if len(words) > 1:
         try:

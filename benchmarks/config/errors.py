@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
     """Something in a config that cannot be meant; says where, and the way out."""
+
+
+def in_words(error: BaseException) -> str:
+    """What an error says; where it says nothing, the line of code that raised it."""
+    said = str(error).strip()
+    if said:
+        return said
+    name = type(error).__name__
+    lines = traceback.extract_tb(error.__traceback__)
+    if not lines:
+        return name
+    last = lines[-1]
+    return f"{name}, as this does not hold in {last.name}: {last.line}"
 
 
 def suggest(word: str, known: Iterable[object]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,20 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import search
+from . import powerful, search
+from .arguments import unknown_arguments
 from .errors import ConfigError, suggest
 from .overlay import overlay
-from .schema import Config, validated
+from .places import place
+from .references import resolved
+from .schema import KNOWN, Config, validated
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 OVERLAYS = PRESETS / "overlays"
 DEFAULT = "default.yaml"
 ON_TOP_OF = "on_top_of"
+POWERFUL = f"config_*/{DEFAULT}"
+LOGGER = logging.getLogger("benchmarks")
 
 
 def preset_names() -> list[str]:
@@ -31,9 +38,14 @@ def preset_names() -> list[str]:
     ]
 
 
-def load(name: str, extra: Sequence[str] = (), overrides: Sequence[str] = ()) -> Config:
+def load(
+    name: str,
+    extra: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    tell: Callable[[str], None] = LOGGER.info,
+) -> Config:
     """The config of `load_values`, checked; there must be no range to search."""
-    values = load_values(name, extra, overrides)
+    values = load_values(name, extra, overrides, tell)
     ranges = search.ranges(values)
     if ranges:
         raise ConfigError(
@@ -44,7 +56,10 @@ def load(name: str, extra: Sequence[str] = (), overrides: Sequence[str] = ()) ->
 
 
 def load_values(
-    name: str, extra: Sequence[str] = (), overrides: Sequence[str] = ()
+    name: str,
+    extra: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    tell: Callable[[str], None] = LOGGER.info,
 ) -> dict[str, Any]:
     """The values of a preset or a file, with what is laid over it.
 
@@ -52,22 +67,28 @@ def load_values(
         name: a preset, `cars196/norm_softmax_memvir`, or the path of a YAML file. The
             `default.yaml` in its folder comes before it; for presets, also the one of
             all presets; then the files beside it that it names in `on_top_of`. A folder
-            stands for its `default.yaml`.
+            stands for its `default.yaml`, or for powerful-benchmarker's
+            `config_*/default.yaml`.
         extra: files laid over that, in turn: paths, names of files beside it, or names
             of the overlays that come with the presets (`resnet50`).
         overrides: `a.b=value`, laid over that; values are YAML, keys may have suffixes.
+        tell: gets a note on words that were left out, as they say what is done anyway.
 
     Raises:
-        ConfigError: something is unknown or does not fit; says what and where.
+        ConfigError: something is unknown or does not fit; says what and where, of all
+            files at once.
     """
     path = _find(name)
     values: dict[str, Any] = {"experiment_name": _experiment_name(path, extra)}
+    files = []
     for default in _with_defaults(path):
         for file, content in _layers(default):
+            files.append(file)
             values = _laid_over(values, content, file)
     as_it_is = values
     for other in extra:
         for file, content in _layers(_beside(path, other)):
+            files.append(file)
             values = _laid_over(values, content, file)
     if extra and values.get("baseline"):  # it has the same files laid over it
         values["baseline"] += _suffix(extra)
@@ -75,20 +96,46 @@ def load_values(
         values = _laid_over(values, _parsed(override), f"override {override!r}")
     if values.get("source") == "official" and _settings(values) != _settings(as_it_is):
         values["source"] = "ours"
+    return _translated(values, files, tell)
+
+
+def _translated(
+    values: dict[str, Any], files: Sequence[Path], tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """In this suite's words, if all of them are known."""
+    values, left_out, elsewhere = powerful.translated(values)
+    problems = {
+        word: f"{word} is not needed here: {instead}"
+        for word, instead in elsewhere.items()
+    }
+    for key in values:
+        if key not in KNOWN:
+            problems[key] = f"unknown key {key!r}{suggest(str(key), KNOWN)}"
+    if problems or any(file.is_relative_to(PRESETS) is False for file in files):
+        problems.update(unknown_arguments(values))
+    if problems:
+        lines = [
+            f"{at}: {said}" if (at := place(files, word)) else said
+            for word, said in problems.items()
+        ]
+        raise ConfigError("\n".join(lines))
+    if left_out:
+        tell(f"left out, as it is done anyway: {', '.join(left_out)}")
     return values
 
 
 def _settings(values: dict[str, Any]) -> Any:
     """What results depend on: not names, seeds, places and workers."""
     left_out = ("experiment_name", "baseline", "seeds", "source", "tsne_classes")
+    return without_places({k: v for k, v in values.items() if k not in left_out})
+
+
+def without_places(value: Any) -> Any:
+    """Values without those that say where things are, and without workers."""
     places = ("root", "checkpoint", "dataloader_num_workers", "save_models", "log_freq")
-
-    def without(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {k: without(v) for k, v in value.items() if k not in places}
-
-    return without({k: v for k, v in values.items() if k not in left_out})
+    if not isinstance(value, dict):
+        return value
+    return {k: without_places(v) for k, v in value.items() if k not in places}
 
 
 def _laid_over(values: dict[str, Any], top: dict[str, Any], of: object) -> Any:
@@ -101,12 +148,36 @@ def _laid_over(values: dict[str, Any], top: dict[str, Any], of: object) -> Any:
 def read(path: Path) -> dict[str, Any]:
     """A YAML file's mapping, interpolations not yet resolved."""
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path))
+        text = path.read_bytes().decode("utf-8-sig")
+        loaded = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not in UTF-8 (byte {error.start}); save it again as UTF-8"
+        ) from error
     except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected a mapping, got a {type(loaded).__name__}")
     return {str(key): value for key, value in loaded.items()}
+
+
+def read_resolved(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping from anybody, references to its own values resolved.
+
+    Nothing outside of the file is looked at: see `references`.
+
+    Raises:
+        ConfigError: it cannot be read, or refers to something else.
+    """
+    try:
+        return resolved(read(path))
+    except ConfigError as error:
+        raise ConfigError(_with_path(path, error)) from error
+
+
+def _with_path(path: Path, error: ConfigError) -> str:
+    said = str(error)
+    return said if said.startswith(str(path)) else f"{path}: {said}"
 
 
 def save(config: Config, path: Path) -> None:
@@ -143,6 +214,8 @@ def _find(name: str) -> Path:
     for path in (Path(name), PRESETS / name, PRESETS / f"{name}.yaml"):
         if path.is_dir() and (path / DEFAULT).is_file():
             return path / DEFAULT
+        if path.is_dir() and any(path.glob(POWERFUL)):
+            return path
         if path.is_file():
             return path
     known = preset_names()
@@ -154,6 +227,8 @@ def _find(name: str) -> Path:
 
 def _with_defaults(path: Path) -> list[Path]:
     """The file, after the defaults that it is laid over."""
+    if path.is_dir():
+        return sorted(path.glob(POWERFUL))
     files = [path.parent / DEFAULT]
     if path.resolve().is_relative_to(PRESETS):
         files.insert(0, PRESETS / DEFAULT)
@@ -192,6 +267,7 @@ def _beside(path: Path, other: str) -> Path:
         OVERLAYS / f"{other}.yaml",
         PRESETS.parent / f"{other}.yaml",  # presets/default
         PRESETS / f"{other}.yaml",  # cars196/default
+        *sorted(path.glob(f"config_*/{other}.yaml")),
     ):
         if candidate.is_file() and candidate.resolve() != path.resolve():
             return candidate
@@ -210,7 +286,12 @@ def _experiment_name(path: Path, extra: Sequence[str]) -> str:
 
 
 def _suffix(extra: Sequence[str]) -> str:
-    return "".join(f"+{Path(other).stem}" for other in extra)
+    return "".join(f"+{_name(Path(other))}" for other in extra)
+
+
+def _name(path: Path) -> str:
+    """A file's name without .yaml; lr0.01 has no suffix."""
+    return path.stem if path.suffix in (".yaml", ".yml") else path.name
 
 
 def _parsed(override: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .errors import ConfigError, suggest
+from .unusable import UNUSABLE
 
 # Where names of each kind are looked up, ours first: a module or, after a colon, a dict
 # in it. Imported when asked for, as some are slow and torchvision may be missing.
@@ -36,6 +37,8 @@ MODULES = {
     "scheduler": ("torch.optim.lr_scheduler",),
     "trainer": ("benchmarks.protocol.trainer", "pytorch_metric_learning.trainers"),
     "tester": ("pytorch_metric_learning.testers",),
+    "knn function": ("benchmarks.protocol.accuracy:KNN_FUNCTIONS",),
+    "kmeans function": ("benchmarks.protocol.accuracy:KMEANS_FUNCTIONS",),
     "hook container": ("benchmarks.protocol.hooks",),
 }
 
@@ -52,6 +55,8 @@ ARGUMENTS = {
     "embedding_regularizer": "regularizer",
     "weight_regularizer": "regularizer",
     "accuracy_calculator": "accuracy calculator",
+    "knn_func": "knn function",
+    "kmeans_func": "kmeans function",
 }
 
 _extra: dict[str, dict[str, Callable[..., Any]]] = {}
@@ -65,10 +70,13 @@ def register(kind: str, thing: Callable[..., Any], name: str | None = None) -> N
 
 
 def names(kind: str) -> list[str]:
-    """All names of a kind."""
-    found = dict(_extra.get(kind, {}))
+    """All names of a kind that can work in a config."""
+    found: dict[str, Any] = {}
     for module in MODULES[kind]:
         found.update(_named(module, kind))
+    for name in UNUSABLE.get(kind, {}):
+        found.pop(name, None)
+    found.update(_extra.get(kind, {}))
     return sorted(name for name in found if _is_meant(name, found[name]))
 
 
@@ -83,10 +91,12 @@ def find(kind: str, name: str, where: str) -> Callable[..., Any]:
     """The class or function of this name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it cannot work here; says why.
     """
     if name in _extra.get(kind, {}):
         return _extra[kind][name]
+    if name in UNUSABLE.get(kind, {}):
+        raise ConfigError(f"{where}: {name} cannot work here: {UNUSABLE[kind][name]}")
     for module in MODULES[kind]:
         things = _named(module, kind)
         if name in things:

@@ -10,6 +10,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .errors import ConfigError, suggest
+from .references import refuse_resolvers
 
 
 @dataclass
@@ -48,29 +49,7 @@ REQUIRED = ("dataset", "split_manager", "models", "loss_funcs", "optimizers")
 COMPONENTS = ("dataset", "split_manager", "trainer", "tester", "hook_container")
 
 
-# Words of powerful-benchmarker that have no counterpart, and what is done instead.
-_ALWAYS = "leave it out, it is always so"
-_FOLDS = "in cross-validation, separated and concatenated accuracies are both reported"
-_SPLITS = "test is evaluated and, where the split manager makes it, val"
-ELSEWHERE = {
-    "aggregator": _FOLDS,
-    "ensemble": _FOLDS,
-    "splits_to_eval": _SPLITS,
-    "split_names": _SPLITS,
-    "skip_eval_if_already_done": _ALWAYS,
-    "skip_ensemble_eval_if_already_done": _ALWAYS,
-    "log_data_to_tensorboard": _ALWAYS,
-    "save_lists_in_db": "lists are not recorded",
-    "save_figures_on_tensorboard": "figures are written as PNG, see tsne_classes",
-    "label_hierarchy_level": "write it among the arguments of trainer and tester",
-    "test_size": "write it among the arguments of the split manager",
-    "test_start_idx": "write it among the arguments of the split manager",
-    "num_training_partitions": "write it among the arguments of the split manager",
-    "num_training_sets": "write it among the arguments of the split manager",
-    "api_parser": "there is one way to run an experiment",
-    "factories": "objects are looked up by name",
-    "eval_dataset": "use python -m benchmarks eval",
-}
+KNOWN = [f.name for f in fields(Config)]
 
 
 def validated(values: dict[str, Any]) -> Config:
@@ -79,12 +58,10 @@ def validated(values: dict[str, Any]) -> Config:
     Raises:
         ConfigError: a key is unknown or missing, or a value has the wrong type.
     """
-    known = [f.name for f in fields(Config)]
     for key in values:
-        if key in ELSEWHERE:
-            raise ConfigError(f"{key} is not needed here: {ELSEWHERE[key]}")
-        if key not in known:
-            raise ConfigError(f"unknown key {key!r}{suggest(str(key), known)}")
+        if key not in KNOWN:
+            raise ConfigError(f"unknown key {key!r}{suggest(str(key), KNOWN)}")
+    refuse_resolvers(values)
     _check_types(values)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -53,7 +54,9 @@ def extract(archive: Path, folder: Path, progress: Progress) -> None:
 def _extract_zip(archive: Path, folder: Path, progress: Progress, task: Any) -> None:
     with zipfile.ZipFile(archive) as file:
         members = file.infolist()
-        progress.update(task, total=sum(member.file_size for member in members))
+        total = sum(member.file_size for member in members)
+        _refuse_too_large(archive, total, shutil.disk_usage(folder).free)
+        progress.update(task, total=total)
         for member in members:
             mode = stat.S_IFMT(member.external_attr >> 16)
             plain = mode in (0, stat.S_IFREG, stat.S_IFDIR)
@@ -63,8 +66,11 @@ def _extract_zip(archive: Path, folder: Path, progress: Progress, task: Any) -> 
 
 
 def _extract_tar(archive: Path, folder: Path, progress: Progress, task: Any) -> None:
+    free, total = shutil.disk_usage(folder).free, 0
     with archive.open("rb") as raw, tarfile.open(fileobj=raw) as file:
         for member in file:
+            total += member.size
+            _refuse_too_large(archive, total, free)
             plain = member.isreg() or member.isdir()
             _refuse_unsafe(archive, member.name, plain)
             file.extract(member, folder, **FILTER)
@@ -74,6 +80,16 @@ def _extract_tar(archive: Path, folder: Path, progress: Progress, task: Any) -> 
             if rest.strip(b"\0"):
                 raise tarfile.ReadError("there is more after what looks like its end")
         progress.update(task, completed=archive.stat().st_size)
+
+
+def _refuse_too_large(archive: Path, size: int, free: int) -> None:
+    """Before it is written: a small archive can unpack to any size."""
+    if size > free:
+        raise DatasetError(
+            f"{archive} unpacks to {size / 1e9:,.1f} GB or more, and there are "
+            f"{free / 1e9:,.1f} GB free",
+            "Free some space, if it is the archive that is published",
+        )
 
 
 def _refuse_unsafe(archive: Path, name: str, plain: bool) -> None:

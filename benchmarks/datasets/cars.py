@@ -72,7 +72,7 @@ class Cars196(ImageFiles, pml.Cars196):
                     "Move the folder to where it belongs",
                 )
         for name in sorted(names, key=int):
-            images = images_in(folder / name)
+            images, _ = images_in(folder / name)
             self.paths += images
             self.labels += [int(name) - 1] * len(images)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from rich.console import Console
 from torch.utils.data import Dataset
 
+from ..console import plain_console
 from . import cached_arrays, emoji_classes, emoji_packages
 from .emoji_packages import PACKAGES, IconSet
 from .emoji_rendering import SIZE, render_all
@@ -90,7 +91,7 @@ class Emoji(Dataset):
         self.root = Path(root)
         self.split = split
         self.transform = transform
-        arrays = _load_or_render(self.root, archives, Console())
+        arrays = _load_or_render(self.root, archives, plain_console())
         in_all = int(arrays["num_train_classes"])
         used = in_all if num_train_classes is None else num_train_classes
         if not isinstance(used, int) or not 1 <= used <= in_all:
@@ -133,7 +134,7 @@ def prepare(
     Raises:
         DatasetError: the packages cannot be fetched, or are not those expected.
     """
-    root, console = Path(root), console or Console()
+    root, console = Path(root), console or plain_console()
     arrays = _load_or_render(root, archives, console)
     images, classes = len(arrays["images"]), len(arrays["class_names"])
     console.print(f"{root / FILE_NAME}: {images} images of {classes} classes")

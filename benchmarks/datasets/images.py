@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from pytorch_metric_learning.datasets.base_dataset import BaseDataset
 
+from .decoding import read_image
 from .errors import DatasetError
 
 NAMED = 3  # of many files that are wrong, so many are named
@@ -59,7 +59,7 @@ class ImageFiles(BaseDataset):
     ) -> None:
         if split not in self.SPLITS:
             raise ValueError(f"split must be one of {self.SPLITS}, got {split!r}")
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         if not self.root.is_dir():
             raise DatasetError(f"{self.root} is not a folder", self.remedy())
         super().__init__(self.root, split, transform, target_transform)
@@ -154,24 +154,3 @@ def counts(classes: int, images: int) -> str:
 def some(names: Sequence[Any]) -> str:
     more = len(names) - NAMED
     return ", ".join(map(str, names[:NAMED])) + (f", and {more:,} more" * (more > 0))
-
-
-def read_image(path: str | os.PathLike[str]) -> tuple[Image.Image, str]:
-    """The image as RGB, and the mode that it is stored in.
-
-    Raises:
-        DatasetError: it cannot be decoded.
-    """
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            if mode.startswith("I;16"):  # which PIL clips at 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return image.convert("RGB"), mode
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged image raises almost anything
-        raise DatasetError(
-            f"{path} cannot be read as an image: {error!r}",
-            "Prepare the data set again, or restore this file",
-        ) from error

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from ..console import plain_console
 from .archives import extract
 from .cars import Cars196
 from .cub import CUB200
@@ -52,7 +53,7 @@ def prepare(
         DatasetError: an archive is missing, damaged or of something else, or something
             else is in the root, or there is nothing to download.
     """
-    console = console or Console()
+    console = console or plain_console()
     if name not in DATASETS:
         raise DatasetError(f"expected one of {', '.join(DATASETS)}, got {name!r}")
     cls = DATASETS[name]

@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from ..console import plain_console
+from .decoding import read_image
 from .errors import DatasetError
-from .images import ImageFiles, counts, read_image
+from .images import ImageFiles, counts
 from .prepare import DATASETS
 
 
@@ -56,7 +58,7 @@ def verify(
         raise DatasetError(f"expected one of {', '.join(datasets)}, got {name!r}")
     cls = datasets[name]
     rows, classes = [], {}
-    with Progress(console=console or Console()) as progress:
+    with Progress(console=console or plain_console()) as progress:
         for split in [split for split in cls.SPLITS if "+" not in split]:
             row = Row(split)
             row.expected_classes, row.expected_images = cls.PUBLISHED.get(

@@ -8,10 +8,19 @@ from typing import Any
 
 import torch
 from pytorch_metric_learning.utils import accuracy_calculator as pml
+from pytorch_metric_learning.utils.inference import (
+    CustomKNN,
+    FaissKMeans,
+    FaissKNN,
+)
 
 from ..report.names import RECALL_AT
 
 __all__ = ["AccuracyCalculator"]
+
+# What `knn_func` and `kmeans_func` may be in a config.
+KNN_FUNCTIONS = {"CustomKNN": CustomKNN, "FaissKNN": FaissKNN}
+KMEANS_FUNCTIONS = {"FaissKMeans": FaissKMeans}
 
 
 class AccuracyCalculator(pml.AccuracyCalculator):

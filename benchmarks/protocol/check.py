@@ -1,4 +1,4 @@
-"""Whether configs can run: everything is built, nothing is trained."""
+"""Whether configs can run: each is rehearsed, and what it needs looked for."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import torch
 from PIL import Image
 
 from ..config import Config, ConfigError
-from ..config.building import build, split_spec
+from ..config.building import WEIGHTS, build, split_spec
+from ..config.errors import in_words
 from ..config.registry import find
+from .models import network
+from .rehearsal import rehearse
 from .sanity import check_images
-from .trial import Trial, build_trial, num_folds
+from .trial import make_splits, num_folds
 
-WEIGHTS = ("weights", "checkpoint")
 IMAGE_SIZE = 64
 UNKNOWN = "-"
 
@@ -58,84 +60,54 @@ class StandIn:
 
 
 class Checker:
-    """Checks configs one after the other; what they share is checked once."""
+    """Checks configs one after the other; what they share is looked for once."""
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.device = device
         self._known: dict[str, str] = {}
 
     def check(self, config: Config) -> Findings:
-        """Build it with stand-ins for data and weights, then look for these."""
-        builds = _outcome(lambda: self._build(config))
-        if builds != "ok":
-            return Findings(config.experiment_name, builds, UNKNOWN, UNKNOWN)
-        return Findings(
-            config.experiment_name,
-            builds,
-            self._once(
-                # All that is built of the data, losses and optimizers aside.
-                (
-                    config.dataset,
-                    config.transforms,
-                    config.split_manager,
-                    config.sampler,
-                    config.trainer,
-                    config.tester,
-                    config.models,
-                ),
-                lambda: self._build(config, real=True),
-            ),
-            self._once(
-                config.models.get("trunk"),
-                lambda: build("trunk", config.models.get("trunk"), "models.trunk"),
-            ),
-        )
+        """Look for data and weights, then rehearse with them, or with stand-ins."""
+        weights, data = self.look_for_weights(config), self.look_for_data(config)
+        builds = _outcome(lambda: self._rehearse(config, weights == data == "ok"))
+        return Findings(config.experiment_name, builds, data, weights)
 
-    def _build(self, config: Config, real: bool = False) -> None:
+    def look_for_weights(self, config: Config) -> str:
+        """Whether there are the trunk's."""
+        trunk = config.models.get("trunk")
+        return self._once(trunk, lambda: build("trunk", trunk, "models.trunk"))
+
+    def look_for_data(self, config: Config) -> str:
+        """Whether there are the splits, and their first images can be read."""
+
+        def look() -> None:
+            trunk = network(_without_weights(config), torch.device("cpu"))["trunk"]
+            fold = None if num_folds(config) is None else 0
+            check_images(make_splits(config, trunk.preprocessing, fold))
+
+        parts = (config.dataset, config.transforms, config.split_manager)
+        return self._once((*parts, config.models), look)
+
+    def _rehearse(self, config: Config, all_there: bool) -> None:
+        fold = None if num_folds(config) is None else 0
+        if all_there:
+            return rehearse(config, fold, self.device)
+        config = _without_weights(config)
+        if self.look_for_data(config) == "ok":
+            return rehearse(config, fold, self.device)
         name, _ = split_spec(config.dataset, "dataset")
         dataset_class: Any = find("dataset", name, "dataset")
 
         def stand_in(split: str, arguments: dict[str, Any], transform: Any) -> StandIn:
             return StandIn(dataset_class.PUBLISHED, split, transform)
 
-        folds = num_folds(config)
-        trial = build_trial(
-            _without_weights(config),
-            config.seeds[0],
-            None if folds is None else 0,
-            None,
-            self.device,
-            None if real else stand_in,
-        )
-        if real:
-            check_images(trial.splits)
-        else:
-            forward(trial)
+        rehearse(config, fold, self.device, stand_in)
 
     def _once(self, spec: Any, action: Any) -> str:
         key = repr(spec)
         if key not in self._known:
             self._known[key] = _outcome(action)
         return self._known[key]
-
-
-def forward(trial: Trial) -> None:
-    """Two training images through the network and the losses, in eval mode."""
-    of_class = {label: i for i, label in enumerate(trial.splits.train.labels)}
-    chosen = (of_class[0], of_class[max(of_class)])
-    images, labels = zip(*(trial.splits.train[i] for i in chosen))
-    for module in (*trial.models.values(), *trial.loss_funcs.values()):
-        module.eval()
-    batch = torch.stack(images).to(trial.device)
-    with torch.no_grad():
-        embeddings = trial.models["embedder"](trial.models["trunk"](batch))
-        for key, loss in trial.loss_funcs.items():
-            try:
-                value = loss(embeddings, torch.tensor(labels, device=trial.device))
-            except (RuntimeError, ValueError, IndexError) as error:
-                raise ConfigError(f"loss_funcs.{key}: {error}") from error
-            if not torch.isfinite(value):
-                raise ConfigError(f"loss_funcs.{key}: the loss of a batch is {value}")
 
 
 def _without_weights(config: Config) -> Config:
@@ -152,5 +124,5 @@ def _outcome(action: Any) -> str:
     except ConfigError as error:
         return str(error)
     except Exception as error:  # one config's must not hide the others'
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {in_words(error)}"
     return "ok"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
+from ..backbones.weights import CheckpointError, read_tensors
+from ..config import ConfigError
+from ..config.errors import in_words
 from .history import History
-from .hooks import best_folder
+from .hooks import EVALUATED, best_folder
 from .trial import Trial
 
 SELECTIONS = ("last", "best_on_validation", "best_on_test")
@@ -32,7 +33,8 @@ def models_folder(history: History, folder: Path, selection: str) -> tuple[Path,
             f"keeps those best on {kept}"
         )
     epoch = history.best_epoch(history.primary_metric)
-    assert epoch is not None  # there is an evaluated epoch
+    if epoch is None:
+        raise ValueError(f"{folder}: no accuracy is a number")
     return best_folder(folder, split, history.primary_metric), epoch
 
 
@@ -46,10 +48,43 @@ def load_models(trial: Trial, folder: Path, selection: str) -> int:
     if history is None:
         raise ValueError(f"{folder}: there is no trial")
     models, epoch = models_folder(history, folder, selection)
-    for name, model in trial.models.items():
+    for name in EVALUATED:
         path = models / f"{name}_{epoch}.pth"
         if not path.exists():
             raise ValueError(f"{path} is missing: was save_models off?")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
+        try:
+            trial.models[name].load_state_dict(read_tensors(path))
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} has not the weights of this {name}: "
+                f"{' '.join(in_words(error).split())}"
+            ) from error
     return epoch
+
+
+def resume_from(trial: Trial, models: Path) -> int:
+    """Load the latest checkpoint, whole.
+
+    Returns:
+        the epoch that it is of; 0 if there is none.
+
+    Raises:
+        ConfigError: a file of it is missing, damaged or of something else.
+    """
+    try:
+        return trial.hooks.load_latest_saved_models(trial.trainer, str(models)) - 1
+    except Exception as error:  # a damaged file raises almost anything
+        raise ConfigError(
+            f"{_first_unreadable(models) or models}: the checkpoint cannot be resumed "
+            f"from ({in_words(error).splitlines()[0]}); restore the file, or delete "
+            f"{models.parent} to train from the beginning"
+        ) from error
+
+
+def _first_unreadable(models: Path) -> Path | None:
+    for path in sorted(models.glob("*.pth")):
+        try:
+            read_tensors(path)
+        except CheckpointError:
+            return path
+    return None

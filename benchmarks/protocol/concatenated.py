@@ -14,8 +14,8 @@ import torch
 
 from ..config import Config
 from .checkpoint import load_models
+from .finite import NotFiniteError, are_finite
 from .history import History
-from .hooks import are_finite
 from .trial import build_trial
 
 FILE_NAME = "concatenated.json"
@@ -38,7 +38,7 @@ def evaluate(
     for selection in SELECTIONS:
         result[selection] = _accuracies(config, seed, folds, folder, device, selection)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
+    temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -61,11 +61,14 @@ def _accuracies(
             return dict.fromkeys(metrics, 0.0)
         query, references = trial.splits.to_evaluate[-1]
         for split in dict.fromkeys([query, *references]):
-            embeddings, labels[split] = trial.tester.get_all_embeddings(
-                trial.splits.evaluation[split],
-                trial.models["trunk"],
-                trial.models["embedder"],
-            )
+            try:
+                embeddings, labels[split] = trial.tester.get_all_embeddings(
+                    trial.splits.evaluation[split],
+                    trial.models["trunk"],
+                    trial.models["embedder"],
+                )
+            except NotFiniteError:
+                return dict.fromkeys(metrics, 0.0)
             parts.setdefault(split, []).append(embeddings)
     joined = {
         split: (

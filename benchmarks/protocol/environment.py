@@ -56,12 +56,12 @@ def record(folder: Path, device: torch.device) -> None:
     sessions: list[Any] = []
     if path.exists():
         try:
-            sessions = json.loads(path.read_text())["sessions"]
-        except (json.JSONDecodeError, KeyError, TypeError):
+            sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
+        except (ValueError, KeyError, TypeError):
             sessions = []  # only a note: not worth stopping a run
     temporary = path.with_name(f".{path.name}.tmp")
     text = json.dumps({**now, "sessions": [*sessions, now]}, indent=1)
-    temporary.write_text(text + "\n")
+    temporary.write_text(text + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.box import MARKDOWN
@@ -13,10 +16,13 @@ from ..config import ConfigError
 from ..config.loading import load
 from ..report.names import metric_label
 from .checkpoint import load_models
-from .experiment import CONFIG_FILE, trials_in
+from .claims import CONFIG_FILE
+from .experiment import trials_in
 from .history import History
 from .hooks import accuracies
 from .trial import build_trial
+
+KEPT = "evaluations.jsonl"
 
 
 def evaluate(
@@ -26,6 +32,8 @@ def evaluate(
     device: torch.device | None = None,
 ) -> Table:
     """The accuracies of the saved models of all trials in an experiment's folder.
+
+    They are kept there, too, a line of JSON an evaluation, in `evaluations.jsonl`.
 
     Args:
         selection: "last", "best_on_validation" or "best_on_test".
@@ -39,7 +47,8 @@ def evaluate(
         raise ConfigError(f"{folder} holds no run: there is no {path}")
     config = load(str(path), overrides=overrides)
     table = Table(box=MARKDOWN)
-    rows = []
+    rows: list[list[str]] = []
+    kept: list[dict[str, Any]] = []
     left_out = []
     for seed, fold, trial_folder in trials_in(folder, config):
         history = History.load(trial_folder)
@@ -58,8 +67,10 @@ def evaluate(
             cells = [f"{100 * values[metric]:.2f}" for metric in metrics]
             name = trial_folder.relative_to(folder).as_posix()
             rows.append([name, str(epoch), split, *cells])
+            kept.append({"trial": name, "epoch": epoch, "split": split, **values})
     if not rows:
         raise ConfigError(f"{folder}: no trial has been evaluated yet")
+    _keep(folder, {"selection": selection, "changes": list(overrides), "found": kept})
     if left_out:
         table.caption = f"not evaluated yet: {', '.join(left_out)}"
     for column in ("trial", "epoch", "split"):
@@ -69,3 +80,11 @@ def evaluate(
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _keep(folder: Path, evaluation: dict[str, Any]) -> None:
+    """Add a line to what was evaluated in this folder."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    line = json.dumps({"time": now, **evaluation})
+    with (folder / KEPT).open("a", encoding="utf-8") as file:
+        file.write(line + "\n")

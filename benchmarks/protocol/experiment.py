@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,17 +11,20 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from rich.console import Console
 
 from .. import plots
-from ..config import Config, ConfigError, differences, load_saved, save
+from ..config import Config, ConfigError
+from ..console import plain_console
 from ..report.experiments import TUNING
 from . import concatenated, environment, records
+from .checkpoint import resume_from
+from .claims import CONFIG_FILE, another_config, changes, claim
+from .finite import NotFiniteError
 from .history import History
 from .hooks import keep_best
-from .locks import is_locked, locked
+from .locks import locked
 from .progress import describe, describe_epoch
-from .sanity import check_images
+from .rehearsal import rehearse
 from .trial import Trial, build_trial, num_folds
 
-CONFIG_FILE = "config.yaml"
 TSNE = "tsne.png"
 
 
@@ -44,7 +46,7 @@ def run(
         ConfigError: the folder holds an experiment with another config, or is within
             another experiment's; nothing is changed.
     """
-    console = console or Console()
+    console = console or plain_console()
     device = device or c_f.use_cuda_if_available()
     folder = output / config.experiment_name
     check_place(folder, output)
@@ -65,7 +67,7 @@ def run(
             console.rule(name)
             trial_folder.mkdir(parents=True, exist_ok=True)
             with locked(trial_folder, "another process trains here"):
-                if changed := changes(folder, config):  # since it was claimed
+                if changed := changes(folder, config, False):  # since it was claimed
                     raise another_config(folder, changed)
                 run_trial(config, seed, fold, trial_folder, device, console)
             free_memory()
@@ -75,10 +77,8 @@ def run(
 
 
 def try_out(config: Config, fold: int | None, device: torch.device) -> None:
-    """Build the first trial, and read some images; all is forgotten again."""
-    trial = build_trial(config, config.seeds[0], fold, None, device)
-    check_images(trial.splits)
-    del trial
+    """Rehearse the first trial; all is forgotten again."""
+    rehearse(config, fold, device)
     free_memory()
 
 
@@ -99,45 +99,6 @@ def check_place(folder: Path, output: Path) -> None:
             f"experiment_name: {folder} and {within[0]}, an experiment, would be one "
             "within the other; give another name"
         )
-
-
-def claim(folder: Path, config: Config) -> None:
-    """Make the folder this config's.
-
-    Seeds may be added later; all else can be changed as long as nothing was measured
-    and nobody trains.
-    """
-    path = folder / CONFIG_FILE
-    if path.exists():
-        changed = changes(folder, config)
-        if changed and is_in_use(folder):
-            raise another_config(folder, changed)
-        if not changed:
-            old = load_saved(path).seeds
-            added = [seed for seed in config.seeds if seed not in old]
-            config = replace(config, seeds=[*old, *added])
-    save(config, path)
-
-
-def changes(folder: Path, config: Config) -> list[str]:
-    """In what the folder's config is another, seeds aside."""
-    old = load_saved(folder / CONFIG_FILE)
-    return differences(replace(old, seeds=[0]), replace(config, seeds=[0]))
-
-
-def is_in_use(folder: Path) -> bool:
-    """Whether something was measured there, or a process trains there now."""
-    trials = (*folder.glob("seed*/"), *folder.glob("seed*/fold*/"))
-    measured = any(folder.glob("seed*/**/history.json"))
-    return measured or any(map(is_locked, trials))
-
-
-def another_config(folder: Path, changed: list[str]) -> ConfigError:
-    listed = "\n  ".join(changed)
-    return ConfigError(
-        f"{folder} holds a run with another config:\n  {listed}\n"
-        "Give another --output or experiment_name, or delete the folder"
-    )
 
 
 def is_done(folder: Path, config: Config) -> bool:
@@ -212,7 +173,7 @@ def resume(trial: Trial, folder: Path) -> int:
         the epoch to go on with.
     """
     models, history = folder / "models", trial.history
-    done = trial.hooks.load_latest_saved_models(trial.trainer, str(models)) - 1
+    done = resume_from(trial, models)
     saved = History.load(folder)
     if saved is not None and done > 0:
         history.epochs = saved.epochs
@@ -235,9 +196,12 @@ def resume(trial: Trial, folder: Path) -> int:
 def draw_tsne(trial: Trial, path: Path) -> bool:
     """Test embeddings of the classes with most images; False if that cannot be."""
     dataset = trial.splits.evaluation[trial.splits.test]
-    embeddings, labels = trial.tester.get_all_embeddings(
-        dataset, trial.models["trunk"], trial.models["embedder"]
-    )
+    try:
+        embeddings, labels = trial.tester.get_all_embeddings(
+            dataset, trial.models["trunk"], trial.models["embedder"]
+        )
+    except NotFiniteError:
+        return False
     return plots.classes_by_tsne(
         embeddings, labels.flatten(), trial.config.tsne_classes, path
     )

@@ -39,12 +39,15 @@ class History:
         return self.validation or self.test
 
     def best_epoch(self, metric: str, split: str | None = None) -> int | None:
-        """The first epoch after training began with the highest accuracy."""
+        """The first epoch after training began with the highest accuracy.
+
+        One that is not a number, or None, is none.
+        """
         split = split or self.selection_split
         scored = [
             (-entry["splits"][split][metric], entry["epoch"])
             for entry in self.epochs
-            if entry["epoch"] > 0 and metric in entry["splits"].get(split, {})
+            if entry["epoch"] > 0 and is_number(entry["splits"].get(split, {}), metric)
         ]
         return min(scored)[1] if scored else None
 
@@ -55,7 +58,8 @@ class History:
 
     def save(self, folder: Path) -> None:
         temporary = folder / f".{FILE_NAME}.tmp"
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        text = json.dumps(asdict(self), indent=1) + "\n"
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, folder / FILE_NAME)
 
     @classmethod
@@ -69,9 +73,15 @@ class History:
         if not path.exists():
             return None
         try:
-            history = cls(**json.loads(path.read_text()))
-        except (json.JSONDecodeError, TypeError) as error:
+            history = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
         if history.format != FORMAT:
             raise ValueError(f"{path}: expected format {FORMAT}, got {history.format}")
         return history
+
+
+def is_number(values: dict[str, Any], metric: str) -> bool:
+    """Whether there is a value, and not NaN."""
+    value = values.get(metric)
+    return value is not None and value == value

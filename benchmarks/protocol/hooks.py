@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ import torch
 from pml_memvir.hook_container import SafeHookContainer as _SafeHookContainer
 
 from ..report.names import RECALL_AT
+from .finite import NotFiniteError, are_finite
 from .history import History
 from .split_managers import Splits
 from .watcher import Watcher
 
-__all__ = ["HookContainer", "SafeHookContainer", "accuracies", "are_finite"]
+# Of a trial's models, those that make embeddings.
+EVALUATED = ("trunk", "embedder")
+
+__all__ = ["HookContainer", "SafeHookContainer", "accuracies"]
 
 
 class SafeHookContainer(_SafeHookContainer):
@@ -117,32 +121,28 @@ def accuracies(
 ) -> dict[str, dict[str, float]]:
     """By split and metric.
 
-    Of models that have become NaN or infinite all accuracies are 0: nearest neighbours
-    cannot be told, and a training that diverges is a result, too.
+    Of models that have become NaN or infinite, or whose embeddings have, all accuracies
+    are 0: nearest neighbours cannot be told, and a training that diverges is a result,
+    too.
     """
     metrics = tester.accuracy_calculator.get_curr_metrics()
+    diverged = {query: dict.fromkeys(metrics, 0.0) for query, _ in splits.to_evaluate}
     if not are_finite(models.values()):
-        return {query: dict.fromkeys(metrics, 0.0) for query, _ in splits.to_evaluate}
-    found = tester.test(
-        splits.evaluation,
-        epoch,
-        models["trunk"],
-        models["embedder"],
-        splits.to_evaluate_copy(),
-    )
+        return diverged
+    try:
+        found = tester.test(
+            splits.evaluation,
+            epoch,
+            models["trunk"],
+            models["embedder"],
+            splits.to_evaluate_copy(),
+        )
+    except NotFiniteError:
+        return diverged
     return {
         split: {m: float(of[tester.accuracies_keyname(m)]) for m in metrics}
         for split, of in found.items()
     }
-
-
-def are_finite(models: Iterable[torch.nn.Module]) -> bool:
-    """Whether they have neither NaN nor infinity."""
-    return all(
-        bool(torch.isfinite(tensor).all())
-        for model in models
-        for tensor in model.state_dict().values()
-    )
 
 
 def _start_pass(trainer: Any) -> None:
@@ -172,7 +172,7 @@ def keep_best(history: History, folder: Path) -> None:
             continue
         best = best_folder(folder, history.selection_split, metric)
         best.mkdir(parents=True, exist_ok=True)
-        for name in ("trunk", "embedder"):
+        for name in EVALUATED:
             source = folder / "models" / f"{name}_{latest['epoch']}.pth"
             if source.exists():
                 _link_or_copy(source, best / source.name)

@@ -9,7 +9,10 @@ from pytorch_metric_learning import losses as pml_losses
 
 from pml_memvir import MemVir as _MemVir
 
-__all__ = ["MemVir", "MultipleLosses"]
+# Of a classifier, in PML's TrainWithClassifier and CascadedEmbeddings.
+CrossEntropyLoss = torch.nn.CrossEntropyLoss
+
+__all__ = ["CrossEntropyLoss", "MemVir", "MultipleLosses"]
 
 
 def MemVir(
@@ -39,7 +42,7 @@ MemVir.__wrapped__ = _MemVir  # type: ignore[attr-defined]
 
 
 def MultipleLosses(losses: Any, miners: Any = None, weights: Any = None) -> Any:
-    """PML's MultipleLosses; lists become dicts of loss_0, loss_1, ...
+    """PML's MultipleLosses; lists become dicts of loss_0, loss_1, ..., nulls go.
 
     record-keeper makes tables named after the keys, and sqlite takes no digit there.
     """
@@ -49,4 +52,5 @@ def MultipleLosses(losses: Any, miners: Any = None, weights: Any = None) -> Any:
             return values
         return {f"loss_{i}": value for i, value in enumerate(values)}
 
-    return pml_losses.MultipleLosses(named(losses), named(miners), named(weights))
+    with_miner = {k: v for k, v in (named(miners) or {}).items() if v is not None}
+    return pml_losses.MultipleLosses(named(losses), with_miner or None, named(weights))

@@ -8,10 +8,19 @@ from rich.console import Console
 
 from pml_memvir import MemVir
 
+from ..config import Config
+from ..config.building import WEIGHTS, split_spec
 from ..report.names import metric_label
 from .trial import Trial
 
 R1 = "precision_at_1"
+RANDOM = "the trunk begins with random weights: no weights or checkpoint are named"
+
+
+def has_random_weights(config: Config) -> bool:
+    """Whether nothing says where the trunk's weights come from."""
+    _, arguments = split_spec(config.models.get("trunk"), "models.trunk")
+    return not any(arguments.get(word) for word in WEIGHTS)
 
 
 def describe(trial: Trial, console: Console) -> None:
@@ -25,6 +34,8 @@ def describe(trial: Trial, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if has_random_weights(trial.config):
+        console.print(RANDOM, highlight=False, soft_wrap=True)
     if isinstance(loss, MemVir):
         console.print(
             f"MemVir: num_steps {loss.num_steps}, step_gap {loss.step_gap}, "
@@ -34,9 +45,10 @@ def describe(trial: Trial, console: Console) -> None:
         total = trial.steps_per_epoch * trial.config.num_epochs_train
         if loss.warmup_steps + loss.step_gap + 1 >= total:
             console.print(
-                f"[bold]MemVir does nothing in this run[/]: its first virtual classes "
+                "MemVir does nothing in this run: its first virtual classes "
                 f"come {loss.step_gap + 1} steps after the warm-up, and the run has "
                 f"{total} steps",
+                style="bold",
                 highlight=False,
             )
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from ..config import ConfigError
+from ..config.errors import suggest
 from .split_managers import Splits
 
 IMAGES_CHECKED = 8
@@ -31,6 +35,24 @@ def check_images(splits: Splits) -> None:
             )
 
 
+def check_names(trainer: Any) -> None:
+    """Whether the trainer knows all parts; PML looks at how a name begins only.
+
+    Raises:
+        ConfigError: one would be left out.
+    """
+    trainer_name = type(trainer).__name__
+    for where in ("models", "loss_funcs", "mining_funcs", "loss_weights"):
+        patterns = trainer.schema[where].keys
+        for key in getattr(trainer, where) or {}:
+            if not any(re.fullmatch(pattern, key) for pattern in patterns):
+                known = [p.replace("[0-9]+", "0") for p in patterns]
+                raise ConfigError(
+                    f"{where}.{key} would not be used: {trainer_name} has no such"
+                    f"{suggest(key, known) or ' part'}"
+                )
+
+
 def check_evaluation(tester: Any, hooks: Any, splits: Splits) -> None:
     """Whether what is to be selected by is computed, on images that there are.
 
@@ -40,6 +62,8 @@ def check_evaluation(tester: Any, hooks: Any, splits: Splits) -> None:
     for name, dataset in splits.evaluation.items():
         if not len(dataset):
             raise ConfigError(f"split_manager: there is no image in {name}")
+    for query, references in splits.to_evaluate:
+        _check_matches(tester.accuracy_calculator.k, splits, query, references)
     calculator = tester.accuracy_calculator
     metrics = calculator.get_curr_metrics()
     if hooks.primary_metric not in metrics:
@@ -55,4 +79,31 @@ def check_evaluation(tester: Any, hooks: Any, splits: Splits) -> None:
         raise ConfigError(
             "hook_container: the validation split is called val, "
             f"got validation_split_name {hooks.validation_split_name!r}"
+        )
+
+
+def _check_matches(
+    k: int | str | None, splits: Splits, query: str, references: Sequence[str]
+) -> None:
+    """Whether a query can find one of its class, and k images to find it among."""
+    itself = int(query in references)
+    of_class = Counter(
+        label for name in references for label in splits.evaluation[name].labels
+    )
+    labels = set(splits.evaluation[query].labels)
+    if not any(of_class[label] > itself for label in labels):
+        reason = (
+            "no class has two images"
+            if itself
+            else f"no class of it is in {', '.join(references)}"
+        )
+        raise ConfigError(
+            f"split_manager: nothing can be found in {query}, as {reason}: retrieval "
+            "needs another image of the query's class"
+        )
+    there = sum(of_class.values()) - itself
+    if isinstance(k, int) and k > there:
+        raise ConfigError(
+            f"tester: k is {k}, but there are {there} images to find in {query}; "
+            "max_bin_count is as many as the largest class has"
         )

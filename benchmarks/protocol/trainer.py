@@ -9,19 +9,19 @@ from pytorch_metric_learning import trainers
 from pytorch_metric_learning.utils import common_functions as c_f
 from torch.utils.data import DataLoader
 
-__all__ = ["MetricLossOnly"]
+__all__ = ["CascadedEmbeddings", "MetricLossOnly", "TrainWithClassifier"]
 
 PRECISIONS = {None: None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-class MetricLossOnly(trainers.MetricLossOnly):
-    """PML's MetricLossOnly, with a faithful loader and automatic mixed precision.
+class _Trainer(trainers.BaseTrainer):
+    """Any of PML's trainers, with a faithful loader and automatic mixed precision.
 
     Args:
         drop_last: leave the last, smaller batch of an epoch out, as PML does. Official
             MemVir code keeps it: 63 steps an epoch on CARS196 at 128, against 62.
         mixed_precision: None, "float16" (with a gradient scaler) or "bfloat16".
-        **kwargs: see PML's BaseTrainer.
+        **kwargs: see PML's trainer.
 
     """
 
@@ -88,6 +88,18 @@ class MetricLossOnly(trainers.MetricLossOnly):
             if name.removesuffix("_optimizer") not in self.freeze_these:
                 self.scaler.step(optimizer)
         self.scaler.update()
+
+
+class MetricLossOnly(_Trainer, trainers.MetricLossOnly):
+    """One loss on the embeddings."""
+
+
+class TrainWithClassifier(_Trainer, trainers.TrainWithClassifier):
+    """And one on the logits that `models.classifier` makes of them."""
+
+
+class CascadedEmbeddings(_Trainer, trainers.CascadedEmbeddings):
+    """A loss on each part of the embedding, as `embedding_sizes` cuts it."""
 
 
 def grad_scaler(device_type: str, enabled: bool) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from ..config.building import build, split_spec
 from ..config.errors import suggest
 from ..config.registry import find
 from . import trainer as trainers
+from .finite import refuse_not_finite
 from .history import History
+from .models import classifiers, embedding_size, network, size_for
 from .optimizers import build_optimizers
-from .sanity import check_evaluation
+from .sanity import check_evaluation, check_names
 from .seeding import seed_everything
 from .split_managers import Splits
 from .transforms import compose
@@ -73,9 +75,8 @@ def build_trial(
     """
     device = device or c_f.use_cuda_if_available()
     seed_everything(seed, fold, config.deterministic)
-    models = _models(config, device)
-    splits = _splits(config, models["trunk"].preprocessing, fold, make_dataset)
-    embedding_size = _embedding_size(models, device)
+    models = network(config, device)
+    splits = make_splits(config, models["trunk"].preprocessing, fold, make_dataset)
 
     name, arguments = split_spec(config.trainer, "trainer")
     batch_size = arguments.get("batch_size")
@@ -96,13 +97,16 @@ def build_trial(
         )
     fill = {
         "num_classes": splits.num_classes,
-        "embedding_size": embedding_size,
+        "embedding_size": embedding_size(models, device),
         "steps_per_epoch": steps,
     }
-    loss_funcs = {
-        key: build("loss", spec, f"loss_funcs.{key}", fill=fill).to(device)
-        for key, spec in config.loss_funcs.items()
-    }
+    loss_funcs = {}
+    for key, spec in config.loss_funcs.items():
+        size = size_for(config, key, fill["embedding_size"])
+        sizes = {"embedding_size": size, "descriptors_dim": size}  # P2SGradLoss's word
+        loss = build("loss", spec, f"loss_funcs.{key}", fill={**fill, **sizes})
+        loss_funcs[key] = loss.to(device)
+    models |= classifiers(config, fill, device)
     mining_funcs = {
         key: build("miner", spec, f"mining_funcs.{key}", fill=fill)
         for key, spec in config.mining_funcs.items()
@@ -126,6 +130,7 @@ def build_trial(
         },
     )
     check_evaluation(tester, hooks, splits)
+    refuse_not_finite(tester)
     history = History(
         seed,
         fold,
@@ -152,6 +157,7 @@ def build_trial(
         },
         fill={"iterations_per_epoch": steps, "dataset_labels": splits.train.labels},
     )
+    check_names(trainer)
     return Trial(
         config,
         seed,
@@ -168,39 +174,13 @@ def build_trial(
     )
 
 
-def _models(config: Config, device: torch.device) -> dict[str, torch.nn.Module]:
-    if "trunk" not in config.models:
-        raise ConfigError("models needs a trunk")
-    for key in config.models:
-        if key not in ("trunk", "embedder"):
-            raise ConfigError(
-                f"models: unknown key {key!r}{suggest(key, ('trunk', 'embedder'))}"
-            )
-    trunk = build("trunk", config.models["trunk"], "models.trunk")
-    embedder = build(
-        "embedder",
-        config.models.get("embedder", "Identity"),
-        "models.embedder",
-        fill={"in_features": trunk.output_size},
-    )
-    return {"trunk": trunk.to(device), "embedder": embedder.to(device)}
-
-
-def _embedding_size(models: Mapping[str, Any], device: torch.device) -> int:
-    embedder = models["embedder"].eval()
-    features = torch.zeros(2, models["trunk"].output_size, device=device)
-    with torch.no_grad():
-        size: int = embedder(features).shape[1]
-    embedder.train()
-    return size
-
-
-def _splits(
+def make_splits(
     config: Config,
     preprocessing: Any,
     fold: int | None,
-    make_dataset: MakeDataset | None,
+    make_dataset: MakeDataset | None = None,
 ) -> Splits:
+    """The data sets of a fold."""
     for key in config.transforms:
         if key not in ("train", "eval"):
             raise ConfigError(
@@ -212,6 +192,8 @@ def _splits(
     }
     name, arguments = split_spec(config.dataset, "dataset")
     dataset_class: Any = find("dataset", name, "dataset")
+    known = getattr(dataset_class, "NAME", "")  # where `data prepare` puts it
+    place = {"root": f"data/{known}"} if known else {}
 
     def make(split: str, transform: str) -> Any:
         if make_dataset is not None:
@@ -221,6 +203,7 @@ def _splits(
             config.dataset,
             "dataset",
             given={"split": split, "transform": transforms[transform]},
+            fill=place,
         )
 
     manager = build("split manager", config.split_manager, "split_manager")

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import optuna
 import torch
 import yaml
@@ -15,19 +16,23 @@ from rich.console import Console
 
 from ..config import Config, ConfigError, differences
 from ..config.building import split_spec
+from ..config.errors import in_words
 from ..config.loading import read
 from ..config.schema import validated
 from ..config.search import Range, ranges, with_values
+from ..console import plain_console
+from ..datasets.errors import DatasetError
 from ..report.experiments import TUNING
+from ..report.names import metric_label
 from .experiment import run, trials_in
 from .history import History
 from .locks import locked
+from .rehearsal import FAILURES
+from .searched import ERROR, INTERRUPTED, draw, open_study, settled, table
 from .trial import build_trial, num_folds
 
-STORAGE = "study.db"
 BEST = "best.yaml"
 SEARCHED = "searched.yaml"
-INTERRUPTED = "interrupted"
 
 
 def tune(
@@ -38,12 +43,13 @@ def tune(
     device: torch.device | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Search the ranges of a config until there are `num_trials` finished trials.
+    """Search the ranges of a config until there are `num_trials` trials.
 
     A trial is an experiment over all seeds and folds of the config; its value is the
     mean of the best primary metric on validation classes. The test set is not looked
-    at in choosing. All is kept in `output / experiment_name / "tune"`; run again, it
-    goes on, with the trial that was killed first.
+    at in choosing. A trial that cannot be trained, by its values, counts as a failed
+    one. All is kept in `output / experiment_name / "tune"`; run again, it goes on, with
+    the trial that was killed first, as if it had not been stopped.
 
     Returns:
         the folder, with `best.yaml` to be laid over the config.
@@ -52,7 +58,7 @@ def tune(
         ConfigError: there is no range, no validation split, or the folder holds a
             search of another config.
     """
-    console = console or Console()
+    console = console or plain_console()
     found = ranges(values)
     if not found:
         raise ConfigError(
@@ -65,7 +71,7 @@ def tune(
             "tuning needs held-out classes to choose on: add --with validation, or a "
             "split_manager that makes them"
         )
-    build_trial(config, config.seeds[0], 0, None, device)  # errors before the first run
+    _build_one(values, found, device)  # errors of all trials before the first run
     folder = output / config.experiment_name / TUNING
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "another process searches here"):
@@ -73,6 +79,22 @@ def tune(
             config, values, found, folder, num_trials, sampler_seed, device, console
         )
     return folder
+
+
+def _build_one(
+    values: dict[str, Any], found: list[Range], device: torch.device | None
+) -> None:
+    """Build a trial of the lowest values or, if that fails, of the highest."""
+    errors = []
+    for bound in ("low", "high"):
+        chosen = {r.path: getattr(r, bound) for r in found}
+        config = validated(with_values(values, chosen))
+        try:
+            build_trial(config, config.seeds[0], 0, None, device)
+            return
+        except ConfigError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _search(
@@ -86,45 +108,63 @@ def _search(
     console: Console,
 ) -> None:
     _claim(folder, values, found)
-    study = optuna.create_study(
-        storage=f"sqlite:///{folder.resolve() / STORAGE}",
-        study_name=config.experiment_name,
-        direction="maximize",
-        load_if_exists=True,
-    )
-    # A sampler that starts anew must not repeat what it suggested before.
-    study.sampler = optuna.samplers.TPESampler(seed=sampler_seed + len(study.trials))
+    study = open_study(folder, config.experiment_name)
     _take_up_killed(study)
 
     def objective(trial: optuna.Trial) -> float:
         chosen = {r.path: _suggest(trial, r) for r in found}
         name = f"trial-{_digest(chosen)}"
-        of_trial = validated({**with_values(values, chosen), "experiment_name": name})
-        console.print(f"[bold]trial {trial.number}[/]", end="")
+        console.print(f"trial {trial.number}", style="bold", end="")
         for path, value in chosen.items():
             console.print(f"  {path} = {value:.6g}", highlight=False, soft_wrap=True)
         try:
+            changed = {**with_values(values, chosen), "experiment_name": name}
+            of_trial = validated(changed)
             run(of_trial, folder, device, console)
-        except KeyboardInterrupt:
+            return score(folder / name, of_trial)
+        except (KeyboardInterrupt, DatasetError, OSError):  # no fault of its values
             trial.set_user_attr(INTERRUPTED, True)
             raise
-        return score(folder / name, of_trial)
+        except FAILURES as error:
+            trial.set_user_attr(ERROR, in_words(error))
+            console.print(f"failed: {in_words(error)}", soft_wrap=True)
+            raise _Failed from error
 
-    done = len(_finished(study))
-    study.optimize(objective, n_trials=max(0, num_trials - done))
+    while (done := len(settled(study))) < num_trials:
+        # A generator of its own for each, so that a search that was stopped suggests
+        # what it would have suggested, and one with more trials does not repeat any.
+        seed = np.random.SeedSequence([sampler_seed, done]).generate_state(1)[0]
+        study.sampler = optuna.samplers.TPESampler(seed=int(seed))
+        study.optimize(objective, n_trials=1, catch=(_Failed,))
+    _tell(config, study, folder, console)
+
+
+class _Failed(Exception):
+    """A trial's values cannot be trained with; the search goes on."""
+
+
+def _tell(config: Config, study: optuna.Study, folder: Path, console: Console) -> None:
+    _, arguments = split_spec(config.hook_container, "hook_container")
+    metric = arguments.get("primary_metric", "mean_average_precision_at_r")
+    console.print(table(study, metric_label(metric)))
+    trials = settled(study)
+    if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in trials):
+        raise ConfigError(
+            f"all {len(trials)} trials failed; the first: {trials[0].user_attrs[ERROR]}"
+        )
     best = study.best_trial
     text = yaml.safe_dump(_nested(best.params), sort_keys=False)
     temporary = folder / f".{BEST}.tmp"
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(folder / BEST)
-    _, arguments = split_spec(config.hook_container, "hook_container")
-    metric = arguments.get("primary_metric", "mean_average_precision_at_r")
     console.print(
-        f"{len(_finished(study))} finished trials; the best is trial {best.number}, "
-        f"with {metric} {100 * study.best_value:.2f} on validation classes",
+        f"the best is trial {best.number}, with {metric} {100 * study.best_value:.2f} "
+        f"on validation classes\n{folder / BEST}:\n{text}",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(f"{folder / BEST}:\n{text}", highlight=False)
+    if drawn := draw(study, folder):
+        console.print(f"{folder}: {', '.join(drawn)}", soft_wrap=True)
 
 
 def score(folder: Path, config: Config) -> float:
@@ -135,9 +175,11 @@ def score(folder: Path, config: Config) -> float:
         if history is None or history.validation is None:
             raise ValueError(f"{trial_folder}: no validation accuracies")
         metric, split = history.primary_metric, history.validation
-        values.append(
-            max(e["splits"][split][metric] for e in history.epochs if e["epoch"] > 0)
-        )
+        best = history.best_epoch(metric, split)
+        if best is None:
+            raise ValueError(f"{trial_folder}: {metric} is not a number in any epoch")
+        (entry,) = [e for e in history.epochs if e["epoch"] == best]
+        values.append(entry["splits"][split][metric])
     return mean(values)
 
 
@@ -152,7 +194,7 @@ def _claim(folder: Path, values: dict[str, Any], found: list[Range]) -> None:
             raise ConfigError(f"{folder} holds a search of another config:\n  {listed}")
         return
     temporary = folder / f".{SEARCHED}.tmp"
-    temporary.write_text(yaml.safe_dump(fixed, sort_keys=False))
+    temporary.write_text(yaml.safe_dump(fixed, sort_keys=False), encoding="utf-8")
     temporary.replace(path)
 
 
@@ -179,10 +221,6 @@ def _take_up_killed(study: optuna.Study) -> None:
         if trial.params and trial.params not in settled:
             study.enqueue_trial(trial.params)
             settled.append(trial.params)
-
-
-def _finished(study: optuna.Study) -> list[Any]:
-    return study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
 
 
 def _suggest(trial: optuna.Trial, r: Range) -> float:

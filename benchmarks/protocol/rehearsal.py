@@ -1,0 +1,228 @@
+"""A training's first minute, in seconds: what would fail after hours fails now."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, Subset, default_collate
+
+from pml_memvir import MemVir
+
+from ..config import Config, ConfigError
+from ..config.errors import in_words
+from ..datasets.errors import DatasetError
+from .sanity import check_images
+from .trial import MakeDataset, Trial, build_trial
+
+IMAGES = 12  # of a batch; a multiple of what samplers put together
+CLASSES, EACH = 3, 3  # of an evaluation
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def rehearse(
+    config: Config,
+    fold: int | None,
+    device: torch.device | None,
+    make_dataset: MakeDataset | None = None,
+) -> None:
+    """Read images, evaluate, train a step or two, save and load; all is forgotten.
+
+    With a few images each time, and everything else as the config says.
+
+    Args:
+        make_dataset: see `build_trial`.
+
+    Raises:
+        ConfigError: something does not work, or a part is not used; says what.
+    """
+    with TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as name:
+        folder, seed = Path(name), config.seeds[0]
+        trial = build_trial(config, seed, fold, folder, device, make_dataset)
+        trial.trainer.dataloader_num_workers = 0
+        trial.tester.dataloader_num_workers = 0
+        with _closed(trial):
+            with _as("transforms and data"):
+                check_images(trial.splits)
+            _evaluate(trial)
+            _train(trial)
+            _save_and_load(trial, folder / "models")
+
+
+def _evaluate(trial: Trial) -> None:
+    """Before training, when all numbers are finite still."""
+    tester, calculator = trial.tester, trial.tester.accuracy_calculator
+    before = tester.pca, calculator.k
+    few = {}
+    for query, references in trial.splits.to_evaluate:
+        few.update(_few(trial, query, references))
+    least = min(map(len, few.values())) - 1
+    if tester.pca:
+        tester.pca = min(tester.pca, least)
+    if isinstance(calculator.k, int):
+        calculator.k = min(calculator.k, least)
+    trial.trainer.epoch = 0
+    with _as("evaluation"):
+        small = replace(trial.splits, evaluation=few)
+        trial.hooks.evaluate(trial.trainer, tester, small)
+    tester.pca, calculator.k = before
+
+
+def _few(trial: Trial, query: str, references: list[str]) -> dict[str, Any]:
+    """Some images of classes that the query and its references have."""
+    names = dict.fromkeys([query, *references])
+    of_class: dict[str, dict[int, list[int]]] = {}
+    for name in names:
+        of_class[name] = defaultdict(list)
+        for index, label in enumerate(trial.splits.evaluation[name].labels):
+            of_class[name][label].append(index)
+    itself = query in references
+    able = [
+        label
+        for label, own in of_class[query].items()
+        if any(len(of_class[name][label]) > itself for name in references) and own
+    ]
+    return {
+        name: Subset(
+            trial.splits.evaluation[name],
+            [i for label in able[:CLASSES] for i in of_class[name][label][:EACH]],
+        )
+        for name in names
+    }
+
+
+def _train(trial: Trial) -> None:
+    """A step, and another, of one image if the last batch of an epoch has but one."""
+    trainer = trial.trainer
+    trainer.epoch, trainer.iteration = 1, 0
+    with _as("training"), _uses(trial):
+        first, last = _batches(trial)
+        _step(trial, first)
+        for name, loss in trainer.losses.items():
+            if not torch.isfinite(torch.as_tensor(loss)).all():
+                raise ConfigError(f"loss_funcs.{name}: the loss of a batch is {loss}")
+        trial.hooks.end_of_iteration_hook(trainer)
+        trainer.step_lr_schedulers(end_of_epoch=False)
+    with _as(
+        "training with the last batch of an epoch, of one image (another batch_size, "
+        "or drop_last: true, avoids it),"
+        if len(last) == 1
+        else "the second step of training"
+    ):
+        _step(trial, last)
+    trainer.step_lr_schedulers(end_of_epoch=True)
+    trainer.step_lr_plateau_schedulers(0.5)
+
+
+def _step(trial: Trial, indices: list[int]) -> None:
+    trainer = trial.trainer
+    collate = trainer.collate_fn or default_collate
+    batch = collate([trainer.dataset[index] for index in indices])
+    trainer.dataloader = [batch]
+    trainer.dataloader_iter = iter(trainer.dataloader)
+    trainer.set_to_train()
+    trainer.forward_and_backward()
+
+
+def _batches(trial: Trial) -> tuple[list[int], list[int]]:
+    """Indices of images for both steps."""
+    trainer, labels = trial.trainer, trial.splits.train.labels
+    size, sampler = int(trainer.batch_size), trainer.sampler
+    if isinstance(sampler, BatchSampler):
+        chosen = list(next(iter(sampler)))[:IMAGES]
+        return chosen, chosen
+    if sampler is not None:
+        drawn = iter(sampler)
+        chosen = [index for index, _ in zip(drawn, range(min(IMAGES, size)))]
+    else:
+        of_class = defaultdict(list)
+        for index, label in enumerate(labels):
+            of_class[label].append(index)
+        ends = dict.fromkeys([0, max(of_class)])  # the numbers that labels may have
+        chosen = [index for label in ends for index in of_class[label][:2]][:size]
+    left = len(sampler if sampler is not None else labels) % size
+    drops = getattr(trainer, "drop_last", True)
+    return chosen, chosen if drops or left == 0 else chosen[:left]
+
+
+@contextmanager
+def _uses(trial: Trial) -> Iterator[None]:
+    """Raises ConfigError where a part of the trainer was not asked for anything."""
+    trainer = trial.trainer
+    weights = trainer.loss_weights
+    parts: dict[str, Any] = {
+        f"{where}.{key}": part
+        for where in ("models", "loss_funcs", "mining_funcs")
+        for key, part in getattr(trainer, where).items()
+        if weights.get(key.replace("classifier", "classifier_loss"), 1) > 0
+        and weights.get(key, 1) > 0
+        and isinstance(part, torch.nn.Module)
+    }
+    used: set[str] = set()
+    handles = [
+        part.register_forward_hook(lambda *_, name=name: used.add(name))
+        for name, part in parts.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    unused = [name for name in parts if name not in used]
+    if unused:
+        raise ConfigError(
+            f"{' and '.join(unused)}: not used by {type(trainer).__name__} with these "
+            "losses and models; leave it out, or add what uses it"
+        )
+
+
+def _save_and_load(trial: Trial, folder: Path) -> None:
+    folder.mkdir()
+    for loss in trial.loss_funcs.values():
+        for module in loss.modules():
+            if isinstance(module, MemVir):
+                module.save_memory = False  # it may be large, and is empty now
+    with _as("saving a checkpoint"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # there is no memory in it
+        trial.hooks.save_models(trial.trainer, str(folder), 1)
+        trial.hooks.load_latest_saved_models(trial.trainer, str(folder))
+
+
+@contextmanager
+def _closed(trial: Trial) -> Iterator[None]:
+    """Close what the trial has opened."""
+    try:
+        yield
+    finally:
+        trial.trainer.dataloader_iter = None
+        writer = trial.hooks.record_keeper.tensorboard_writer
+        if writer is not None:
+            writer.close()
+
+
+@contextmanager
+def _as(what: str) -> Iterator[None]:
+    """Errors say what was tried."""
+    try:
+        yield
+    except (ConfigError, DatasetError):
+        raise
+    except FAILURES as error:
+        name = type(error).__name__
+        raise ConfigError(f"{what} fails: {name}: {in_words(error)}") from error
