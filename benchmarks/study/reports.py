@@ -88,6 +88,8 @@ REPORTS = {
     "random_weights": Reported(
         ("factors/emoji", *EMOJI_NORM_SOFTMAX), ("last", "best_on_validation")
     ),
+    "photographs": Reported(("photographs",)),
+    "photographs_tuning": Reported(("photographs_tuning",), ("held_out",), figures=()),
 }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from ..report.names import LOSSES
+from . import photographs
 from .jobs import Job
 from .settings import OPTIMIZED, REFERENCE, Memory, Rates
 from .tuning import (
@@ -228,6 +230,10 @@ STAGES: dict[str, Callable[[Path], Iterator[Job]]] = {
     "emoji-factors-controls": emoji_factors_controls,
     "glyphs-cheaper-memories": cheaper_memories,
     "glyphs-class-weights-once": class_weights_once,
+    "photographs-tune-plain": lambda _: photographs.tune(photographs.LOSSES),
+    "photographs-main": partial(photographs.compare, photographs.LOSSES),
+    "photographs-tune-more": lambda _: photographs.tune(photographs.MORE_LOSSES),
+    "photographs-more": partial(photographs.compare, photographs.MORE_LOSSES),
 }
 
 
