@@ -181,7 +181,9 @@ def test_folders(tmp_path):
 
 def test_images_in_memory_are_decoded_once(tmp_path):
     """By all data sets that keep them; what a transform draws on is a copy."""
-    members = {f"{split}/{split}/1.png": small.picture(3) for split in ("train", "test")}
+    members = {
+        f"{split}/{split}/1.png": small.picture(3) for split in ("train", "test")
+    }
     small.write_files(tmp_path, members)
 
     def painted(image):

@@ -22,7 +22,9 @@ MEMORIES = (WIDE, Memory(5, 99))  # the latter's span is about the paper's
 def plain_trials(dataset: str, loss: str) -> dict[Rates, Job]:
     name, folder = f"{dataset}/{loss}", "photographs_tuning"
     return {
-        one: Job(folder, f"{name}+{one.name}", name, (*one.overrides, TRIAL), tuning.SEED)
+        one: Job(
+            folder, f"{name}+{one.name}", name, (*one.overrides, TRIAL), tuning.SEED
+        )
         for one in RATES
     }
 
