@@ -90,19 +90,25 @@ def concatenation(
 
 @contextmanager
 def _shadowed(loss: torch.nn.Module, attributes: dict[str, Any]) -> Iterator[None]:
-    """Give the loss other attributes for a while.
+    """Give the loss, and parts of it by path, other attributes for a while.
 
     Written to the instance's `__dict__`, they hide parameters and submodules of the
     same name, which stay where they are; `loss.W = tensor` would raise.
     """
-    hidden = {k: loss.__dict__[k] for k in attributes if k in loss.__dict__}
-    loss.__dict__.update(attributes)
+    places = []
+    for path, value in attributes.items():
+        part, _, name = path.rpartition(".")
+        places.append((loss.get_submodule(part).__dict__, name, value))
+    hidden = [(place, name, place[name]) for place, name, _ in places if name in place]
+    for place, name, value in places:
+        place[name] = value
     try:
         yield
     finally:
-        for name in attributes:
-            del loss.__dict__[name]
-        loss.__dict__.update(hidden)
+        for place, name, _ in places:
+            del place[name]
+        for place, name, value in hidden:
+            place[name] = value
 
 
 def _only_actual_rows(
