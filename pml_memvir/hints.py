@@ -53,7 +53,7 @@ class Hints:
     def in_evaluation(self, embeddings: torch.Tensor) -> None:
         """Before a call in evaluation mode with gradients on."""
         if embeddings.requires_grad:
-            self._say(IN_EVALUATION)
+            self._say(IN_EVALUATION, depth=1)
 
     def before_call(
         self, weight: torch.nn.Parameter, micro_batch: int, accumulation_steps: int
@@ -100,19 +100,20 @@ class Hints:
             if unchanged:
                 self._say(UNCHANGED)
 
-    def _say(self, text: str, *numbers: int) -> None:
+    def _say(self, text: str, *numbers: int, depth: int = 2) -> None:
         if text not in self._said:
             self._said.add(text)  # first: a warning may be made an error
             text = text.format(*numbers)
             message = f"{text[0].upper()}{text[1:]} Said once."
-            warnings.warn(message, stacklevel=_TO_THE_CALLER)
+            warnings.warn(message, stacklevel=_TO_THE_CALLER + depth)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Hints, (frozenset(self._said),)
 
 
-# `_say`, a method of Hints or two, MemVir's two, and PyTorch's two of a call.
-_TO_THE_CALLER = 7
+# `_say`, MemVir's two methods, PyTorch's two of a call, and the caller; `depth` is how
+# many methods of Hints are between.
+_TO_THE_CALLER = 6
 
 
 def _version(tensor: torch.Tensor) -> int:
