@@ -94,6 +94,8 @@ def main() -> None:
             optimizer.zero_grad()
             accelerator.backward(loss)
             optimizer.step()
+            if accelerator.sync_gradients:  # the optimizer did step, if with fewer
+                memvir.end_step()
             losses.append(loss.detach())
         accelerator.print(
             f"epoch {epoch}: mean loss {torch.stack(losses).mean():.4f}, "

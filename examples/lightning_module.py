@@ -39,7 +39,8 @@ class MetricLearner(lightning.LightningModule):
     def __init__(self, num_classes: int, step_gap: int, warmup_steps: int) -> None:
         super().__init__()
         self.network = make_network()
-        # With `accumulate_grad_batches=k` of the Trainer, add accumulation_steps=k.
+        # With `accumulate_grad_batches=k` of the Trainer, add accumulation_steps=k
+        # here; `on_train_epoch_end` ends a step of fewer batches.
         # With several devices, add gather=True: Lightning saves the memory of rank 0
         # only, and a gathered one is that of all ranks.
         self.loss_func = MemVir(
@@ -57,6 +58,7 @@ class MetricLearner(lightning.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
+        self.loss_func.end_step()  # Lightning's optimizer steps with what is left
         self.print(
             f"epoch {self.current_epoch + 1}: "
             f"mean loss {self.trainer.callback_metrics['loss']:.4f}, "

@@ -164,9 +164,10 @@ def labels_in_range(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
 
 def label_error(labels: torch.Tensor, num_classes: int) -> ValueError:
     """The error for labels outside 0 to C-1."""
+    numbers = [int(label) for label in labels.tolist()]  # uint16 has no minimum
     return ValueError(
         f"labels must be 0 to {num_classes - 1}, as the loss has {num_classes} "
-        f"classes, got {int(labels.min())} to {int(labels.max())}"
+        f"classes, got {min(numbers)} to {max(numbers)}"
     )
 
 

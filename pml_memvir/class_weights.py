@@ -32,7 +32,8 @@ class ClassWeightLayout:
     """How a loss stores C classes of K centres each, of D numbers.
 
     Args:
-        parameter: name of the parameter that holds the class weights.
+        parameter: name of the parameter that holds the class weights, or the path to it
+            ("head.weight").
         class_dim: its dimension that counts classes: 0 for (C K, D), 1 for (D, C K).
             With K > 1 centres the order is class-major.
         centers_per_class: K, or the name of the loss's attribute that holds it.
@@ -45,8 +46,13 @@ class ClassWeightLayout:
     centers_per_class: int | str = 1
     before_loss: Callable[[torch.nn.Module, torch.Tensor], None] = _cast_types
 
+    def owner(self, loss: torch.nn.Module) -> torch.nn.Module:
+        """The loss or, where the parameter is given by a path, that part of it."""
+        return loss.get_submodule(self.parameter.rpartition(".")[0])
+
     def get(self, loss: torch.nn.Module) -> torch.nn.Parameter:
-        weight: torch.nn.Parameter = getattr(loss, self.parameter)
+        name = self.parameter.rpartition(".")[2]
+        weight: torch.nn.Parameter = getattr(self.owner(loss), name)
         return weight
 
     def rows(self, loss: torch.nn.Module) -> torch.Tensor:
@@ -67,7 +73,8 @@ class ClassWeightLayout:
         return self.get(loss).shape[1 - self.class_dim]
 
     def grown(self, loss: torch.nn.Module, virtual: torch.Tensor) -> dict[str, Any]:
-        """The loss's attributes, by name, with virtual classes behind the actual ones.
+        """The loss's attributes, by name or path, with virtual classes behind the
+        actual ones.
 
         Args:
             virtual: (n C K, D), the class weights of n snapshots, one after another.
@@ -80,20 +87,26 @@ class ClassWeightLayout:
         attributes: dict[str, Any] = {
             self.parameter: torch.cat([weight, tail], dim=self.class_dim)
         }
-        if getattr(loss, "num_classes", None) == classes:
-            attributes["num_classes"] = total
-        if hasattr(loss, "proxy_labels"):
-            attributes["proxy_labels"] = torch.arange(total, device=weight.device)
+        for path in {"", self.parameter.rpartition(".")[0]}:
+            module, prefix = loss.get_submodule(path), path + "." if path else ""
+            if getattr(module, "num_classes", None) == classes:
+                attributes[f"{prefix}num_classes"] = total
+            if hasattr(module, "proxy_labels"):
+                labels = torch.arange(total, device=weight.device)
+                attributes[f"{prefix}proxy_labels"] = labels
         return attributes
 
     def check(self, loss: torch.nn.Module) -> None:
         """Raise ValueError unless the loss has class weights of this layout."""
         name = type(loss).__name__
-        weight = getattr(loss, self.parameter, None)
+        try:
+            weight: Any = self.get(loss)
+        except AttributeError:
+            weight = None
         # torch.func.functional_call puts plain tensors in the place of parameters.
-        kind = (
-            torch.Tensor if self.parameter in loss._parameters else torch.nn.Parameter
-        )
+        own = self.parameter.rpartition(".")[2]
+        is_there = weight is not None and own in self.owner(loss)._parameters
+        kind = torch.Tensor if is_there else torch.nn.Parameter
         if not isinstance(weight, kind) or weight.ndim != 2:
             raise ValueError(
                 f"{name}.{self.parameter} must be a 2-D torch.nn.Parameter, got "
@@ -130,6 +143,11 @@ _LAYOUTS: dict[type, ClassWeightLayout] = {
 
 
 _BUILT_IN = frozenset(_LAYOUTS)
+
+
+def is_built_in(loss: object) -> bool:
+    """Whether it is of one of these classes, and no subclass's."""
+    return type(loss) in _BUILT_IN
 
 
 def supported_losses() -> list[str]:
@@ -171,11 +189,13 @@ def register_loss(
     `loss(embeddings, labels, indices_tuple)`, reads its number of classes from the
     parameter or from an attribute `num_classes`, has nothing else of that size (no
     bias), and uses an `indices_tuple`, if at all, through
-    `loss_and_miner_utils.convert_to_weights`.
+    `loss_and_miner_utils.convert_to_weights`. MemVir's constructor tries a copy of it
+    on a few made-up rows, and says which rule it breaks if it fails.
 
     Args:
         cls: the loss class.
-        parameter: name of its parameter of class weights.
+        parameter: name of its parameter of class weights, or the path to it
+            ("head.weight").
         class_dim: 0 if that parameter is (classes, embedding_size), 1 if it is
             (embedding_size, classes).
         centers_per_class: centres a class (class-major), or the name of the attribute
@@ -188,8 +208,13 @@ def register_loss(
         raise TypeError(f"cls must be a subclass of torch.nn.Module, got {cls!r}")
     if cls in _BUILT_IN:
         raise ValueError(f"{cls.__name__} is supported already")
-    if not isinstance(parameter, str) or not parameter.isidentifier():
-        raise ValueError(f"parameter must be an attribute's name, got {parameter!r}")
+    if not isinstance(parameter, str) or not all(
+        part.isidentifier() or part.isdigit() for part in parameter.split(".")
+    ):
+        raise ValueError(
+            'parameter must be a path ("head.weight") or an attribute\'s name, '
+            f"got {parameter!r}"
+        )
     if class_dim not in (0, 1):
         raise ValueError(f"class_dim must be 0 or 1, got {class_dim!r}")
     if not isinstance(centers_per_class, str) and (

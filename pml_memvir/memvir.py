@@ -17,10 +17,13 @@ from .algorithms.outcome import Outcome
 from .bad_batches import BadBatches
 from .checkpoints import Checkpoints
 from .form import Form
+from .hints import Hints
 from .inner_attributes import InnerLossAttributes
 from .insight import Insight
 from .memory import SnapshotMemory
 from .snapshots import Notes, Snapshots
+from .transforms import refuse_transforms
+from .trial_call import try_once
 from .warn import warn
 from .watched import RECORDED, Watched
 
@@ -45,8 +48,8 @@ class MemVir(
         value = loss over (x, y) with class weights W
 
     A step is one forward call in training mode with gradients on, or as many as
-    `accumulation_steps` says. In evaluation mode, and where gradients are off, MemVir
-    is its inner loss and remembers nothing.
+    `accumulation_steps` says (or fewer, and then `end_step()`). In evaluation mode, and
+    where gradients are off, MemVir is its inner loss and remembers nothing.
 
     Args:
         loss: a loss with class weights: see `supported_losses()`. It stays reachable
@@ -95,11 +98,13 @@ class MemVir(
             does not fit the loss. A step that raises leaves no trace. Only labels that
             are on a GPU are checked later, unless `gather` is set: their step is done
             with clamped labels, counted and not remembered, and a later call raises.
+            Or a loss of your own breaks a rule of `register_loss`: the constructor
+            tries a copy of it.
         TypeError: a setting is no integer, or embeddings or labels are of a wrong type.
         MemoryError: there is no room for the memory; it says how much is needed.
-        RuntimeError: the loss is inside activation checkpointing; with `gather`,
-            another rank has refused its batch; in backward, a fast algorithm is asked
-            for second derivatives; or the loss is inside
+        RuntimeError: the loss is inside activation checkpointing or a transform of
+            torch.func; with `gather`, another rank has refused its batch; in backward,
+            a fast algorithm is asked for second derivatives; or the loss is inside
             DataParallel or FullyShardedDataParallel.
 
     Source: Ko, Gu and Kim, Learning with Memory-based Virtual Classes for Deep Metric
@@ -125,7 +130,7 @@ class MemVir(
         save_memory: bool = True,
         **kwargs: Any,
     ) -> None:
-        c_w.layout_of(loss)  # raises if there is none
+        layout = c_w.layout_of(loss)  # raises if there is none
         checks.check_reducer(loss)
         # BaseLossWrapper would check the loss by its name, which subclasses change.
         super(BaseLossWrapper, self).__init__(**kwargs)
@@ -149,12 +154,14 @@ class MemVir(
         self._gather = bool(gather)
         self._on_non_finite = bad_batches.on_non_finite(on_non_finite)
         self._bad_batches = BadBatches(self._memory)
+        self._hints = Hints()
         self._calls = 0
         self._num_virtual_steps = 0
         self._num_emptied = 0
         self._insight: Insight | None = None  # of the last step with virtual classes
         self._unfinished: _Left | None = None  # of a step that was interrupted
         self._turn = threading.RLock()
+        try_once(loss, layout)
         self.loss = loss  # last: from here on its attributes are the wrapper's, too
         self.add_to_recordable_attributes(
             list_of_names=[
@@ -192,6 +199,7 @@ class MemVir(
         ref_labels: torch.Tensor | None,
     ) -> Any:
         distributed.refuse_sharing(self)
+        refuse_transforms()
         self.reset_stats()
         is_step = self.training and torch.is_grad_enabled()
         if is_step and _is_in_backward():
@@ -217,7 +225,14 @@ class MemVir(
             labels = labels.clamp(0, self._layout.num_classes(self.loss) - 1)
         embeddings = self._spare_class_weights(embeddings)
         if not is_step:
+            if torch.is_grad_enabled():
+                self._hints.in_evaluation(embeddings)
             return self.loss(embeddings, labels, indices_tuple)
+        self._hints.before_call(
+            self._layout.get(self.loss),
+            self._schedule.lane(self._calls),
+            self.accumulation_steps,
+        )
         if self._on_non_finite == "raise":
             weights = self._layout.get(self.loss)
             bad_batches.refuse_non_finite(self.step, embeddings, weights)
@@ -280,6 +295,21 @@ class MemVir(
     def memory_nbytes(self) -> int:
         """Bytes that the memory occupies now."""
         return self._memory.nbytes
+
+    def end_step(self) -> None:
+        """End the step that is under way: the next call is the first of another one.
+
+        For the last step of the optimizer in an epoch, if fewer than
+        `accumulation_steps` micro-batches are left for it: those that are missing are
+        never met. Where no step is under way it does nothing, so that it can be called
+        after each `optimizer.step()`. With `gather`, call it on all ranks.
+        """
+        self._settle()
+        for call in self._schedule.rest_of_step(self._calls):
+            if self._schedule.stores(call):
+                self._memory.forget(self._schedule.slot(call))
+            self._calls = call + 1
+        self._memory.fetch_ahead(self._schedule.slot(self._calls))
 
     def reset_memory(self) -> None:
         """Empty the memory; the step counter goes on, so there is no second warm-up."""

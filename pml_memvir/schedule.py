@@ -10,7 +10,8 @@ class Schedule:
     """Arithmetic from calls to steps, and from steps to rows and columns of the grid.
 
     A step is `accumulation_steps` calls, its micro-batches; micro-batch j is in lane j,
-    and meets earlier micro-batches j only. A block is `snapshot_every` steps, of which
+    and meets earlier micro-batches j only. (A step that is ended before leaves out
+    calls, whose snapshots are holes.) A block is `snapshot_every` steps, of which
     the first leaves a snapshot and all meet the same ones. The *slot* of a call counts
     blocks and lanes. Slots that are a span apart share a row, as that is the distance
     at which snapshots meet:
@@ -76,6 +77,16 @@ class Schedule:
 
     def step(self, call: int) -> int:
         return call // self.accumulation_steps
+
+    def lane(self, call: int) -> int:
+        """Which micro-batch of its step the call is."""
+        return call % self.accumulation_steps
+
+    def rest_of_step(self, call: int) -> range:
+        """The calls from this one on that its step lacks, if it has begun before."""
+        return range(
+            call, -(-call // self.accumulation_steps) * self.accumulation_steps
+        )
 
     def stores(self, call: int) -> bool:
         """Whether the call leaves a snapshot."""

@@ -11,7 +11,11 @@ from .checks import integer
 
 
 def epochs_to_steps(
-    num_epochs: int, source: Any, *, accumulation_steps: int = 1
+    num_epochs: int,
+    source: Any,
+    *,
+    accumulation_steps: int = 1,
+    ends_with_epoch: bool = False,
 ) -> int:
     """Training steps in `num_epochs` epochs.
 
@@ -28,6 +32,8 @@ def epochs_to_steps(
         num_epochs: number of epochs, >= 0.
         source: a PML trainer, or anything whose `len` is its batches an epoch.
         accumulation_steps: batches that make a step, as for MemVir.
+        ends_with_epoch: whether the last batches of an epoch make a step even if they
+            are fewer: by `MemVir.end_step`, with Lightning and with Accelerate.
 
     Raises:
         TypeError: `source` is neither, or `num_epochs` is no integer.
@@ -36,14 +42,18 @@ def epochs_to_steps(
     num_epochs = integer("num_epochs", num_epochs, least=0)
     a_step = integer("accumulation_steps", accumulation_steps, least=1)
     if isinstance(source, BaseTrainer):
-        return num_epochs * _iterations_per_epoch(source) // a_step
-    try:
-        return num_epochs * len(source) // a_step
-    except TypeError as error:
-        raise TypeError(
-            "source must be a PML trainer or a data loader with a length, "
-            f"got {type(source).__name__}: {error}"
-        ) from error
+        batches = _iterations_per_epoch(source)
+    else:
+        try:
+            batches = len(source)
+        except TypeError as error:
+            raise TypeError(
+                "source must be a PML trainer or a data loader with a length, "
+                f"got {type(source).__name__}: {error}"
+            ) from error
+    if ends_with_epoch:
+        return num_epochs * -(-batches // a_step)
+    return num_epochs * batches // a_step
 
 
 def _iterations_per_epoch(trainer: BaseTrainer) -> int:

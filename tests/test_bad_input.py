@@ -76,6 +76,22 @@ def test_more_classes_than_the_labels_type_can_count(dtype, num_classes):
             memvir(torch.ones(2, 6), torch.tensor([-1, 0], dtype=dtype))
 
 
+@pytest.mark.parametrize("mode", ["warm-up", "memory", "eval"])
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64"])
+@pytest.mark.parametrize("label", [5, 2**16 - 1])
+def test_labels_of_types_that_pytorch_hardly_knows(label, dtype, mode):
+    if not hasattr(torch, dtype):
+        pytest.skip(f"this PyTorch has no {dtype}")
+    memvir = norm_softmax(num_steps=2, step_gap=0, warmup_steps=mode == "warm-up")
+    memvir.train(mode != "eval")
+    x = torch.randn(2, 6).double()
+    expected = copy.deepcopy(memvir)(x, torch.tensor([0, 4]))
+    given = torch.tensor([0, label]).to(getattr(torch, dtype))
+    with pytest.raises(ValueError, match=f"0 to 4, .* got 0 to {label}$"):
+        memvir(x, given)
+    assert memvir(x, torch.tensor([0, 4]).to(given.dtype)) == expected
+
+
 @pytest.mark.parametrize("algorithm", ["auto", "concatenation"])
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_activation_checkpointing_is_refused(use_reentrant, algorithm):

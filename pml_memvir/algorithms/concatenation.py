@@ -91,26 +91,36 @@ def concatenation(
         torch.cat([labels, virtual_labels]),
         _full_weight(indices_tuple, batch_size, num_virtual),
     )
-    hidden = {k: loss.__dict__[k] for k in attributes if k in loss.__dict__}
+    places = [(*_place(loss, path), value) for path, value in attributes.items()]
+    hidden = [(where, name, where[name]) for where, name, _ in places if name in where]
     try:
         try:
-            # In the instance's `__dict__` they hide parameters and submodules of the
+            # In the instances' `__dict__` they hide parameters and submodules of the
             # same name, which stay where they are; `loss.W = tensor` would raise.
-            loss.__dict__.update(attributes)
+            for where, name, value in places:
+                where[name] = value
             return loss(*arguments)
         finally:
-            _put_back(loss, attributes, hidden)
+            _put_back(places, hidden)
     except BaseException:  # an interrupt may have come before that
-        _put_back(loss, attributes, hidden)
+        _put_back(places, hidden)
         raise
 
 
-def _put_back(
-    loss: torch.nn.Module, attributes: Iterable[str], hidden: dict[str, Any]
-) -> None:
-    for name in attributes:
-        loss.__dict__.pop(name, None)
-    loss.__dict__.update(hidden)
+def _place(loss: torch.nn.Module, path: str) -> tuple[dict[str, Any], str]:
+    """Where an attribute of the loss or, by path, of a part of it is."""
+    part, _, name = path.rpartition(".")
+    return loss.get_submodule(part).__dict__, name
+
+
+_Places = list[tuple[dict[str, Any], str, Any]]
+
+
+def _put_back(places: _Places, hidden: _Places) -> None:
+    for where, name, _ in places:
+        where.pop(name, None)
+    for where, name, value in hidden:
+        where[name] = value
 
 
 def _only_actual_rows(
