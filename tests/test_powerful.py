@@ -162,7 +162,8 @@ def test_words(values, expected):
         (["--num_epochs_train=3"], "as num_epochs_train=3"),
         (
             ["--config_general", "default", "with_cars196", "--x", "1"],
-            "--with config_general/default.yaml --with config_general/with_cars196.yaml",
+            "--with config_general/default.yaml "
+            "--with config_general/with_cars196.yaml",
         ),
         (["--root_experiment_folder", "runs"], "--output runs"),
     ],

@@ -5,7 +5,7 @@ Costs (N+1)^2 B C D a step. It is the reference for every faster algorithm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
