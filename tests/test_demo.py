@@ -1,7 +1,6 @@
 """The demo from its command line, cut short."""
 
 import csv
-import statistics
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from benchmarks import demo
 from benchmarks.__main__ import main
-from benchmarks.protocol.history import History
+from benchmarks.report.runs import read
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "study"
 
@@ -107,23 +106,18 @@ def test_an_output_folder_in_use_is_refused(tmp_path):
 
 def test_the_studys_number_is_the_studys():
     """Of the runs on record, as of 2,000 steps, at the settings of the demo."""
-    folder = RESULTS / "follow_up" / "glyphs"
-    differences = []
-    for seed in range(5, 10):
-        plain, memvir = (
-            _map_at_r(folder / f"{arm}+100_classes" / f"seed{seed}" / "fold0", epoch=2)
-            for arm in ("norm_softmax", "norm_softmax_memvir")
-        )
-        differences.append(100 * (memvir - plain))
-    mean = statistics.mean(differences)
-    interval = scipy.stats.t.interval(
-        0.95, 4, mean, statistics.stdev(differences) / 5**0.5
+    values = read([RESULTS / "follow_up.csv.gz"]).values
+    chosen = (values.epoch == 2) & (values.split == "test")
+    chosen &= values.metric == "mean_average_precision_at_r"
+    plain, memvir = (
+        values[chosen & (values.experiment == f"glyphs/{arm}+100_classes")]
+        .set_index("seed")
+        .value
+        for arm in ("norm_softmax", "norm_softmax_memvir")
     )
+    differences = 100 * (memvir - plain)
+    assert len(differences) == 5
+    mean = differences.mean()
+    interval = scipy.stats.t.interval(0.95, 4, mean, differences.std() / 5**0.5)
     low, high = (f"{bound:+.2f}" for bound in interval)
     assert demo.STUDY.startswith(f"{mean:+.2f} [{low}, {high}] in MAP@R")
-
-
-def _map_at_r(trial, epoch):
-    history = History.load(trial)
-    (entry,) = (e for e in history.epochs if e["epoch"] == epoch)
-    return entry["splits"]["test"]["mean_average_precision_at_r"]

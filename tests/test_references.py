@@ -27,7 +27,7 @@ def test_nothing_outside_is_looked_at(tmp_path, monkeypatch, text, key):
     monkeypatch.setenv("SECRET", "s3cret")
     values = dict(tiny.VALUES)
     if key == "root":
-        values["dataset"] = {"ImageFolders": {"roots": [{"root": text}]}}
+        values["dataset"] = {"ImageFolders": {"root": text}}
     else:
         values[key] = text
     path = tmp_path / "config.yaml"
