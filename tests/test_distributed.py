@@ -211,3 +211,25 @@ def test_fsdp2_is_refused(process_group):
     x, y = ragged(0, 1)[0]
     with pytest.raises(RuntimeError, match="within FullyShardedDataParallel: leave"):
         sharded[0](x.float(), y)
+
+
+def test_a_network_sharded_by_fsdp2_beside_memvir(tmp_path):
+    """MemVir is not sharded, and trains as beside a DistributedDataParallel network."""
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    if not hasattr(fsdp, "fully_shard"):
+        pytest.skip("PyTorch without FSDP2")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node=2", "-m", "tests.scripts.sharded_network"]
+    done = subprocess.run(
+        [*command, str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for rank in range(2):
+        made = torch.load(tmp_path / f"rank_{rank}.pth", weights_only=True)
+        assert made["fsdp"] == pytest.approx(made["ddp"], rel=1e-5)
+        assert all(type(value) is torch.Tensor for value in made["state"].values())
+        assert int(made["state"]["memory.num_virtual_steps"]) == 2
