@@ -189,11 +189,15 @@ def ours():
 
 def test_every_run_has_a_config_of_its_own(ours):
     for stage in ours.stages:
-        jobs = ours.jobs(stage)
+        try:
+            jobs = ours.jobs(stage)
+        except NotPicked:  # what it needs is not run yet
+            assert stage in ("photographs-main", "photographs-more")
+            continue
         assert jobs and len({(job.key, job.seed) for job in jobs}) == len(jobs)
         seeds = [job.seed for job in jobs]
         assert seeds == sorted(seeds)
-        assert (seeds == [100] * len(jobs)) == (jobs[0].folder == "tuning")
+        assert (seeds == [100] * len(jobs)) == jobs[0].folder.endswith("tuning")
         by_name = {job.name: job for job in jobs}
         for name in by_name if "class-weights-once" not in stage else ():
             made = config(by_name[name], ours.results.folder)
