@@ -46,7 +46,7 @@ def try_once(loss: torch.nn.Module, layout: ClassWeightLayout) -> None:
     with _all_as_before():
         try:
             trial = _copy_of(loss)
-        except Exception:
+        except Exception:  # not every loss can be copied; it is then tried by use
             return
         error = _error(trial, layout, with_virtual=True)
         if error is None:
