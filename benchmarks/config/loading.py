@@ -13,6 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..files import write_text
 from . import powerful, search
 from .arguments import unknown_arguments
 from .errors import ConfigError, suggest
@@ -182,9 +183,7 @@ def _with_path(path: Path, error: ConfigError) -> str:
 
 def save(config: Config, path: Path) -> None:
     """Write the resolved config."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    OmegaConf.save(OmegaConf.create(asdict(config)), temporary)
-    temporary.replace(path)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
 
 
 def load_saved(path: Path) -> Config:

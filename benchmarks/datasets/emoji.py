@@ -15,6 +15,7 @@ from rich.console import Console
 from torch.utils.data import Dataset
 
 from ..console import plain_console
+from ..files import write_text
 from . import cached_arrays, emoji_classes, emoji_packages
 from .emoji_packages import PACKAGES, IconSet
 from .emoji_rendering import SIZE, render_all
@@ -164,12 +165,7 @@ def _read(archives: Sequence[Path] | None, console: Console) -> list[IconSet]:
 
 def _write_licences(root: Path, icon_sets: Sequence[IconSet]) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    temporary = root / f"{LICENCES_NAME}.{os.getpid()}.tmp"
-    try:
-        temporary.write_text(emoji_packages.licences(icon_sets), encoding="utf-8")
-        os.replace(temporary, root / LICENCES_NAME)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(root / LICENCES_NAME, emoji_packages.licences(icon_sets))
 
 
 def render(icon_sets: Sequence[IconSet], console: Console) -> cached_arrays.Arrays:
