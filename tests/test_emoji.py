@@ -18,7 +18,7 @@ pytest.importorskip("resvg_py", reason="renders the emoji")
 
 from benchmarks.datasets import emoji as module  # noqa: E402
 from benchmarks.datasets import emoji_packages  # noqa: E402
-from benchmarks.datasets.emoji import VENDORS, Emoji, contact_sheet  # noqa: E402
+from benchmarks.datasets.emoji import VENDORS, Emoji  # noqa: E402
 from benchmarks.datasets.emoji_packages import PACKAGES  # noqa: E402
 from benchmarks.datasets.emoji_rendering import Drawing, render_all  # noqa: E402
 from benchmarks.datasets.errors import DatasetError  # noqa: E402
@@ -408,10 +408,3 @@ def test_npm(script, message, root, archives, tmp_path, monkeypatch):
     else:
         with pytest.raises(DatasetError, match=message):
             Emoji(folder)
-
-
-def test_contact_sheet(everything):
-    sheet = np.asarray(contact_sheet(everything, 3))
-    assert sheet.shape == (3 * 66 + 2, 8 * 66 + 2, 3)
-    column = 2 + 66 * VENDORS.index(everything.vendors[0])
-    assert np.array_equal(sheet[2:66, column : column + 64], everything.images[0])
