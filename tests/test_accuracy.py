@@ -15,7 +15,7 @@ from pytorch_metric_learning.utils.inference import CustomKNN  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from benchmarks.config import load  # noqa: E402
-from benchmarks.protocol import accuracy  # noqa: E402
+from benchmarks.protocol import blocks  # noqa: E402
 from benchmarks.protocol.accuracy import AccuracyCalculator  # noqa: E402
 from benchmarks.protocol.experiment import run_trial  # noqa: E402
 from benchmarks.protocol.history import History  # noqa: E402
@@ -151,7 +151,8 @@ def test_blocks_change_nothing(way, gallery, knn, monkeypatch):
     )
     theirs = pml.AccuracyCalculator(**options).get_accuracy(query, labels, *reference)
     assert theirs == {name: expected[name] for name in theirs}
-    monkeypatch.setattr(accuracy, "BLOCK", 71 * 7)  # seven queries, or few more
+    monkeypatch.setattr(blocks, "BLOCK", 71 * 7)  # seven queries, or few more
+    monkeypatch.setattr(blocks, "COMPARED", 1000)
     in_blocks = AccuracyCalculator([2, 20], **options).get_accuracy(
         query, labels, *reference
     )
@@ -168,7 +169,7 @@ def test_many_neighbours_are_never_in_memory_at_once(monkeypatch):
     labels = torch.arange(400) % 2
     peaks = []
     for block in (1 << 22, 200 * 40):
-        monkeypatch.setattr(accuracy, "BLOCK", block)
+        monkeypatch.setattr(blocks, "BLOCK", block)
         calculator = AccuracyCalculator(
             include=["mean_average_precision_at_r"], k="max_bin_count"
         )

@@ -11,7 +11,7 @@ from pml_memvir import MemVir
 from ..config import Config
 from ..config.building import WEIGHTS, split_spec
 from ..report.names import metric_label
-from .accuracy import AccuracyCalculator
+from .blocks import InBlocks
 from .models import embedding_size
 from .trial import Trial
 
@@ -62,7 +62,7 @@ def describe(trial: Trial, console: Console) -> None:
 def evaluation_nbytes(trial: Trial) -> int | None:
     """About what evaluating needs at most; None if that is not known."""
     calculator, splits = trial.tester.accuracy_calculator, trial.splits
-    if not isinstance(calculator, AccuracyCalculator):
+    if not isinstance(calculator, InBlocks):
         return None
     size = embedding_size(trial.models, trial.device)
     labels = {name: data.labels for name, data in splits.evaluation.items()}
