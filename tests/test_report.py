@@ -6,7 +6,7 @@ pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
 
 from benchmarks.report import ReportError, parse_baselines  # noqa: E402
 from benchmarks.report.build import build, pair_up  # noqa: E402
-from benchmarks.report.figures import versions  # noqa: E402
+from benchmarks.report.notes import versions  # noqa: E402
 from benchmarks.report.notes import notes  # noqa: E402
 from benchmarks.report.runs import read  # noqa: E402
 

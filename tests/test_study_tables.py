@@ -17,7 +17,8 @@ from benchmarks.study.reports import (  # noqa: E402
     further,
     with_tables,
 )
-from benchmarks.study.tables import SHOWN, Tables  # noqa: E402
+from benchmarks.study.cells import SHOWN  # noqa: E402
+from benchmarks.study.tables import Tables  # noqa: E402
 
 from .study_runs import config, finish, study, table_of  # noqa: E402
 

@@ -12,10 +12,11 @@ from rich.console import Console
 
 from ..report import ReportError
 from ..report.build import Report, build
+from ..report.figures import ALL_FIGURES
 from ..report.files import write_text
 from ..report.markdown import as_table
 from ..report.page import Section
-from ..report.run import ALL_FIGURES, write
+from ..report.run import write
 from ..report.runs import Runs
 from .errors import NotPicked
 from .settings import filled

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..report.contents import name_of
 from ..report.experiments import Stored, experiment_folders, read_folder
 from ..report.pack import SUFFIX, read_pack, unpack_one
 from ..report.packing import pack
-from ..report.runs import Runs, checked, name_of, tables
+from ..report.runs import Runs, tables, together
 from ..report.selection import select
 from .errors import NotPicked
 from .jobs import Job
@@ -73,7 +74,7 @@ class Results:
             for place in experiment_folders(path) if path.is_dir() else ():
                 one = read_folder(place)
                 stored[name_of(one)] = one
-            some = [checked(one) for one in stored.values() if one.begun]
+            some = [one for one in stored.values() if one.begun]
             self._read[folder] = tables(some) if some else None
         return self._read[folder]
 
@@ -83,14 +84,7 @@ class Results:
         for folder in folders:
             if (runs := self.of(folder)) is not None:
                 named.append(runs.renamed(f"{folder}/{{}}".format))
-        if not named:
-            return None
-        return Runs(
-            pd.concat([runs.experiments for runs in named]),
-            pd.concat([runs.trials for runs in named], ignore_index=True),
-            pd.concat([runs.values for runs in named], ignore_index=True),
-            pd.concat([runs.concatenated for runs in named], ignore_index=True),
-        )
+        return together(named) if named else None
 
     def go_on_with(self, job: Job) -> None:
         """Have an experiment's folder there, where its runs are packed."""
