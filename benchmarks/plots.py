@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from pml_memvir.snapshots import Snapshots
 
-from .report.files import replacing
+from .files import replacing
 
 
 def curves(histories: dict[str, dict[str, list[float]]], path: Path) -> None:

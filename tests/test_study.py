@@ -137,18 +137,18 @@ def test_settings_that_are_changes_of_others(tmp_path):
     [
         (
             ("folder: main", "folders: main"),
-            "study.yaml, compare: expected .*'folders'",
+            "study.yaml is no study.*stages.compare.folders: Extra",
         ),
-        (("seeds: [0, 1]", "about: x"), "compare: expected 'seeds'"),
+        (("seeds: [0, 1]", "about: x"), "compare.seeds: .*required"),
         (("pick: {plain: tune}", "pick: {plain: tun}"), "expected one of .*got 'tun'"),
         (("set: [plain.rates]", "set: [plain.lr]"), "there is no 'plain.lr', but"),
         (("{memory: [5, 100]}", "{memory: [5, 1, 1, 1]}"), "expected memory as a list"),
         (('"glyphs/{loss}_memvir"', '"{what}"'), "cannot fill in '{what}'"),
         (
             ("arms:\n      plain", "arms:\n      plain: 3\n      x"),
-            "expected a mapping",
+            "arms.plain: .*a valid dictionary",
         ),
-        (("stages:", "stage:"), "expected .*stages.*, got 'stage'"),
+        (("stages:", "stage:"), "is no study.*: stage: Extra"),
         (("stages:", "stages: ["), "is no study"),
     ],
 )

@@ -185,4 +185,4 @@ def test_the_command_knows_its_stages_and_files(made, tmp_path):
     assert result.exit_code == 0 and "second" in result.output
     made.file.write_text("stages: 3")
     result = invoke(str(made.file), "--dry-run")
-    assert result.exit_code == 1 and "expected a mapping" in result.output
+    assert result.exit_code == 1 and "is no study" in result.output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from .errors import ReportError
+from .errors import ReportError, explained
 from .pack import RESERVED
 
 # Metrics are ratios of sums in floating point, which may exceed 1 by rounding.
@@ -118,18 +117,12 @@ def check(kind: type[Kind], data: Any, place: str, **expected: Any) -> Kind:
     """
     try:
         found = kind.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ", ".join(map(str, (place, *first["loc"])))
-        problem = first["msg"].removeprefix("Value error, ")
-        if first["type"] != "value_error":
-            problem += f", got {reprlib.repr(first['input'])}"
-    else:
-        wrong = [name for name in expected if getattr(found, name) != expected[name]]
-        if not wrong:
-            return found
-        name = wrong[0]
-        problem = f"expected {name} {expected[name]} by its folder, got {data[name]}"
-    raise ReportError(
-        f"{place}: {problem}; the file is damaged, or another program wrote it"
-    )
+        for name, value in expected.items():
+            if (got := getattr(found, name)) != value:
+                raise ReportError(f"expected {name} {value} by its folder, got {got}")
+    except ValueError as error:
+        said = explained(error) if isinstance(error, ValidationError) else str(error)
+        raise ReportError(
+            f"{place}, {said}; the file is damaged, or another program wrote it"
+        ) from error
+    return found

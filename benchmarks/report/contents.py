@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .checks import Concatenated, History, check
-from .errors import ReportError
+from .errors import ReportError, explained
 from .experiments import CONCATENATED, CONFIG, ENVIRONMENT, Place, Stored, read_json
 from .names import split_arm, split_name
 
@@ -27,6 +28,16 @@ DEFAULT_FOLDS = {"ClassDisjointSplitManager": 4}
 PROTOCOL = ["num_epochs", "primary_metric", "validation", "test"]
 # Plain values only; libyaml's takes a tenth of the time, where it is there.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Config(BaseModel):
+    """What must be in one; all else is kept as it is."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    experiment_name: Text
+    source: Text = "ours"
+    baseline: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -91,23 +102,15 @@ def name_of(stored: Stored) -> str:
 
 def read_config(stored: Stored) -> dict[str, Any]:
     """Read as plain YAML: what it refers to elsewhere is left as text."""
-    path = f"{stored.place}/{CONFIG}"
     try:
         config = yaml.load(stored.files[CONFIG], LOADER)
-        if not isinstance(config, dict):
-            raise ReportError("it is no mapping")
+        return Config.model_validate(config).model_dump()
     except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
-        raise ReportError(f"{path} is no experiment's config: {error}") from error
-    config = {"source": "ours", "baseline": None, "experiment_name": None} | config
-    for key in ("experiment_name", "source", "baseline"):
-        value = config[key]
-        is_text = isinstance(value, str) and value
-        if not is_text and (key, value) != ("baseline", None):
-            raise ReportError(
-                f"{path}: {key} must be text, got {value!r}; if this is no "
-                "experiment's config, give folders beside it"
-            )
-    return config
+        said = explained(error) if isinstance(error, ValidationError) else error
+        raise ReportError(
+            f"{stored.place}/{CONFIG} is no experiment's config: {said}; if it is "
+            "something else, give folders beside it"
+        ) from error
 
 
 def _about(stored: Stored, config: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ..files import replacing, write_text
 from .build import Report, build
 from .csv_files import summary_csv, values_csv
 from .errors import ReportError
 from .figures import ALL_FIGURES, drawn
-from .files import replacing, write_text
 from .latex import as_latex
 from .markdown import as_markdown
 from .page import Section, as_page

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ..report.files import write_text
+from ..files import write_text
 from ..report.markdown import as_table
 from .arms import Setting
 from .measure import Results, machine, measure

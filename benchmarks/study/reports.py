@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
+from ..files import write_text
 from ..report import ReportError
 from ..report.build import Report, build
 from ..report.figures import ALL_FIGURES
-from ..report.files import write_text
 from ..report.markdown import as_table
 from ..report.page import Section
 from ..report.run import write
