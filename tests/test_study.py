@@ -142,7 +142,7 @@ def test_settings_that_are_changes_of_others(tmp_path):
         (("seeds: [0, 1]", "about: x"), "compare.seeds: .*required"),
         (("pick: {plain: tune}", "pick: {plain: tun}"), "expected one of .*got 'tun'"),
         (("set: [plain.rates]", "set: [plain.lr]"), "there is no 'plain.lr', but"),
-        (("{memory: [5, 100]}", "{memory: [5, 1, 1, 1]}"), "expected memory as a list"),
+        (("{memory: [5, 100]}", "{memory: [5, 1, 1, 1]}"), "memory: expected a list"),
         (('"glyphs/{loss}_memvir"', '"{what}"'), "cannot fill in '{what}'"),
         (
             ("arms:\n      plain", "arms:\n      plain: 3\n      x"),

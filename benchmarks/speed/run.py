@@ -70,7 +70,8 @@ def run(
         for name, settings in GROWTH.items()
     }
     about = machine()
-    result = {"machine": about, "device": device, "rows": rows, "growth": growth}
+    result: dict[str, object] = {"machine": about, "device": device}
+    result |= {"rows": rows, "growth": growth}
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "speed.json", json.dumps(result, indent=1) + "\n")
     lines = "\n".join(f"- {name}: {value}" for name, value in about.items())

@@ -82,7 +82,8 @@ def measure_share(
             for name, value in times.items():
                 seconds[name].append(value)
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    return Share(setting, *median.values(), memvir.memory_nbytes)
+    whole, plain_loss, of_memvir = median.values()
+    return Share(setting, whole, plain_loss, of_memvir, memvir.memory_nbytes)
 
 
 def resnet50(embedding_size: int) -> torch.nn.Module:

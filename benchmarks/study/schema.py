@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..report.errors import explained
 from .errors import StudyError
+from .settings import Kind
 
 
 class Known(BaseModel):
@@ -41,27 +42,13 @@ class Stage(Node):
     about: str = ""
 
 
-class KindOfSetting(BaseModel):
-    """Further keys are texts, as `name` is."""
-
-    model_config = ConfigDict(extra="allow")
-    fields: tuple[str, ...]
-    set: tuple[str, ...]
-    name: str | list[str]
-
-    @property
-    def texts(self) -> dict[str, tuple[str, ...]]:
-        given = {"name": self.name, **(self.model_extra or {})}
-        return {k: (v,) if isinstance(v, str) else tuple(v) for k, v in given.items()}
-
-
 class File(Known):
     title: str | None = None
     include: list[Path] = []
     results: Path | None = None
     core_hours: float | None = None
     metrics: list[str] = []
-    kinds: dict[str, KindOfSetting] = {}
+    kinds: dict[str, Kind] = {}
     overlays: list[str] = Field([], alias="with")
     stages: dict[str, Stage] = {}
     reports: dict[str, dict[str, Any]] = {}

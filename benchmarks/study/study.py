@@ -95,7 +95,7 @@ class Study:
     ) -> Iterator[dict[str, Any]]:
         """What a node's `each`, `pick` and `let` come to, one after the other."""
         each = {
-            name: [self._value(name, one, outer, place) for one in values]
+            name: [value_of(name, one, self.kinds, outer, place) for one in values]
             for name, values in node.get("each", {}).items()
         }
         for values in product(*each.values()):
@@ -103,7 +103,7 @@ class Study:
             for name, stages in node.get("pick", {}).items():
                 context[name] = self._picked(stages, context)
             for name, value in node.get("let", {}).items():
-                context[name] = self._value(name, value, context, place)
+                context[name] = value_of(name, value, self.kinds, context, place)
             same = node.get("unless_equal")
             if not same or len({found(p, context, place) for p in same}) > 1:
                 yield context
@@ -153,19 +153,9 @@ class Study:
                 context=context,
             )
 
-    def _value(self, name: str, given: Any, context: Context, place: str) -> Any:
-        """A variable that is called as a kind is of it."""
-        is_of_kind = name in self.kinds and not (
-            isinstance(given, Mapping) and ("of" in given or name in given)
-        )
-        return value_of(
-            {name: given} if is_of_kind else given, self.kinds, context, place
-        )
-
     def _include(self, file: Path) -> File:
         top = read(file)
-        for name, kind in top.kinds.items():
-            self.kinds[name] = Kind(name, kind.fields, kind.texts, kind.set)
+        self.kinds |= top.kinds
         for other in top.include:
             self._include(file.parent / other)
         for name, stage in top.stages.items():
