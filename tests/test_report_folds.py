@@ -66,17 +66,12 @@ def test_arms_with_folds_can_be_reported_while_they_train(tmp_path, num_begun):
     """How many folds there will be, the config says."""
     both = [history(0, {1: (0.5, 0.1)}, fold) for fold in (0, 1)]
     one = history(0, {1: (0.9, 0.1)}, 0)
-    folders = [
-        experiment(tmp_path, "cub200/softmax", both),
-        experiment(
-            tmp_path, "cub200/softmax_memvir", [one][:num_begun], "cub200/softmax"
-        ),
-    ]
-    for folder in folders:
-        with (folder / "config.yaml").open("a") as file:
-            file.write(
-                "split_manager: {ClassDisjointSplitManager: {num_training_sets: 2}}"
-            )
+    base = "cub200/softmax"
+    config = {
+        "config": "split_manager: {ClassDisjointSplitManager: {num_training_sets: 2}}"
+    }
+    experiment(tmp_path, base, both, **config)
+    experiment(tmp_path, f"{base}_memvir", [one][:num_begun], base, **config)
     result = build(read([tmp_path]))
     plain, memvir = (
         numbers(result, f"cub200/softmax{end}", kind="separated")[0]

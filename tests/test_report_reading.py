@@ -24,45 +24,36 @@ from .report_folders import (  # noqa: E402
     of_values,
 )
 
+GLYPHS = "dataset: {Glyphs: {root: x}}\n"
+
 
 def test_data_set_and_memvir_are_the_configs(tmp_path):
-    folder = experiment(tmp_path, "mine/cos", of_values(0.5))
-    with (folder / "config.yaml").open("a") as file:
-        file.write("dataset: {Glyphs: {root: x}}\n")
-        file.write("loss_funcs: {metric_loss: {MemVir: {loss: {CosFaceLoss: {}}}}}\n")
+    loss = "loss_funcs: {metric_loss: {MemVir: {loss: {CosFaceLoss: {}}}}}\n"
+    experiment(tmp_path, "mine/cos", of_values(0.5), config=GLYPHS + loss)
     runs = read([tmp_path])
     (arm,) = runs.experiments.itertuples()
     assert (arm.dataset, arm.arm, arm.memvir) == ("glyphs", "mine/cos", True)
     assert not _plain(build(runs)).any()
 
 
-def test_folds_that_have_not_begun_are_missing(tmp_path):
-    folds = [history(0, {1: (0.5, 0.5, 0.5)}, fold=f) for f in (0, 1)]
-    folder = experiment(tmp_path, "sop/softmax", folds)
-    with (folder / "config.yaml").open("a") as file:
-        file.write("split_manager: {ClassDisjointSplitManager: {num_training_sets: 4}}")
-    (seed,) = read([tmp_path]).seeds.itertuples()
-    assert not seed.complete and "fold 2" in seed.missing
-
-
-def test_folds_that_the_config_leaves_to_the_split_manager(tmp_path):
+@pytest.mark.parametrize("arguments", ["num_training_sets: 4", "shuffle: true"])
+def test_folds_that_have_not_begun_are_missing(tmp_path, arguments):
+    """As many as the config says, or leaves to the split manager."""
     from benchmarks.protocol.split_managers import ClassDisjointSplitManager
 
     manager = ClassDisjointSplitManager()
     assert DEFAULT_FOLDS == {type(manager).__name__: manager.num_folds}
     folds = [history(0, {1: (0.5, 0.5, 0.5)}, fold=f) for f in (0, 1)]
-    folder = experiment(tmp_path, "sop/softmax", folds)
-    with (folder / "config.yaml").open("a") as file:
-        file.write("split_manager: {ClassDisjointSplitManager: {shuffle: true}}")
+    config = f"split_manager: {{ClassDisjointSplitManager: {{{arguments}}}}}"
+    experiment(tmp_path, "sop/softmax", folds, config=config)
     (seed,) = read([tmp_path]).seeds.itertuples()
+    assert not seed.complete
     assert seed.missing == "fold 2 not begun, fold 3 not begun"
 
 
 def test_arms_that_tables_could_not_tell_apart(tmp_path):
     for name in ("x", "glyphs/x"):
-        folder = experiment(tmp_path / name, name, of_values(0.5))
-        with (folder / "config.yaml").open("a") as file:
-            file.write("dataset: {Glyphs: {root: x}}\n")
+        experiment(tmp_path / name, name, of_values(0.5), config=GLYPHS)
     with pytest.raises(ReportError, match="would both be called 'x' on glyphs"):
         read([tmp_path])
 

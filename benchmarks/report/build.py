@@ -221,17 +221,19 @@ def _summary(
     }
     none = pd.Series(dtype=float)
     table = runs.experiments
+    cells = [
+        (dataset, selection, name, accuracy, metric)
+        for dataset in dict.fromkeys(table.dataset)
+        for selection in selections
+        for name in table.index[table.dataset == dataset]
+        for accuracy in _kinds(table.num_folds[name], selection)
+        for metric in metrics
+    ]
     rows = []
-    for dataset in dict.fromkeys(table.dataset):
-        for selection in selections:
-            for name in table.index[table.dataset == dataset]:
-                for accuracy in _kinds(table.num_folds[name], selection):
-                    for metric in metrics:
-                        cell = dataset, selection, name, accuracy, metric
-                        own = values.get(cell, none)
-                        other = (*cell[:2], pairs.get(name), *cell[3:])
-                        difference = paired_difference(own, values.get(other, none))
-                        rows.append((*cell, summarize(list(own)), difference))
+    for cell in cells:
+        own = values.get(cell, none)
+        other = values.get((*cell[:2], pairs.get(cell[2]), *cell[3:]), none)
+        rows.append((*cell, summarize(list(own)), paired_difference(own, other)))
     return pd.DataFrame(rows, columns=[*CELL, "own", "difference"]).set_index(CELL)
 
 

@@ -44,12 +44,11 @@ def curves(report: Report, datasets: Sequence[str]) -> Figure:
         arms = table[table.dataset == dataset]
         text = f"{about(report.runs, arms)} {versions(arms)}"
         captions.append(f"Of held-out classes. {text}" if held_out else text)
-        name = dataset if len(datasets) > 1 else ""
-        groups = list(arms.groupby("color", sort=False)) if apart else [(0, arms)]
-        lines = [[(metric, of) for metric in report.metrics for _, of in groups]]
+        groups = [of for _, of in arms.groupby("color", sort=False)]
         if apart:
-            lines = [[(metric, of) for _, of in groups] for metric in report.metrics]
-        panels += [[(name, *panel) for panel in line] for line in lines]
+            panels += [[(metric, of) for of in groups] for metric in report.metrics]
+        else:
+            panels.append([(metric, arms) for metric in report.metrics])
     columns = max(map(len, panels))
     width = max((2.7 if apart else 4.2) * columns, 7)
     size = width, (2.6 if apart else 3.4) * len(panels) + 1.6
@@ -58,15 +57,14 @@ def curves(report: Report, datasets: Sequence[str]) -> Figure:
     grid = figure.subplots(len(panels), columns, squeeze=False, sharey=share)
     handles: dict[str, Line2D] = {}
     for row, line in zip(grid, panels):
-        for axes, (name, metric, arms) in zip(row, line):
-            label = metric_label(metric)
-            title = f"{arms.arm.iloc[0]}, {label}" if apart else label
-            separator = "\n" if apart else ": "
-            title = f"{name}{separator}{title}" if name else title
+        for axes, (metric, arms) in zip(row, line):
+            first, title = arms.iloc[0], metric_label(metric)
+            title = f"{first.arm}, {title}" if apart else title
+            if len(datasets) > 1 and first.dataset:
+                title = first.dataset + ("\n" if apart else ": ") + title
             axes.set_title(mathtext_lines(title), fontsize="medium")
             of_metric = points[points.metric == metric]
-            dataset = table[table.dataset == arms.dataset.iloc[0]]
-            handles |= _draw_arms(axes, arms, of_metric, report.runs, dataset)
+            handles |= _draw_arms(axes, arms, of_metric, report.runs)
         row[0].set_ylabel("percent")
         for axes in row[len(line) :]:
             axes.set_axis_off()
@@ -96,9 +94,7 @@ def curve_points(runs: Runs, held_out: bool = False) -> pd.DataFrame:
     means = found.groupby(by, as_index=False).agg(
         value=("value", "mean"), folds=("fold", "nunique")
     )
-    num_folds = found.groupby(SEED).fold.nunique().rename("all")
-    means = means.join(num_folds, on=SEED)
-    return means[means.folds == means["all"]]
+    return means[means.folds == means.groupby(SEED).folds.transform("max")]
 
 
 def mathtext_lines(text: str) -> str:
@@ -106,15 +102,12 @@ def mathtext_lines(text: str) -> str:
 
 
 def _draw_arms(
-    axes: Axes,
-    arms: pd.DataFrame,
-    points: pd.DataFrame,
-    runs: Runs,
-    of_dataset: pd.DataFrame,
+    axes: Axes, arms: pd.DataFrame, points: pd.DataFrame, runs: Runs
 ) -> dict[str, Line2D]:
     """Over epochs if all schedules of the data set are equally long, else steps."""
-    begun = runs.trials[runs.trials.num_epochs > 0]
-    lengths = set(begun[begun.experiment.isin(of_dataset.index)].num_epochs)
+    of_dataset = runs.trials.experiment.map(runs.experiments.dataset)
+    begun = (of_dataset == arms.dataset.iloc[0]) & (runs.trials.num_epochs > 0)
+    lengths = set(runs.trials[begun].num_epochs)
     x = "step" if len(lengths) > 1 else "epoch"
     axes.set_xlabel("optimiser steps" if x == "step" else "epochs")
     if len(lengths) > 1 and max(lengths) >= LOGARITHMIC_FROM * max(1, min(lengths)):
@@ -132,14 +125,9 @@ def _draw_arms(
                 axes.plot(seeds[seed].dropna(), lw=0.6, alpha=0.35, **style)
         complete = runs.complete_seeds(name)
         finished = seeds[[s for s in seeds if s in complete]].dropna()
-        low, high, mean = (
-            finished.min(axis=1),
-            finished.max(axis=1),
-            finished.mean(axis=1),
-        )
-        axes.fill_between(
-            finished.index, low, high, color=style["color"], alpha=0.12, lw=0
-        )
+        ends = finished.index, finished.min(axis=1), finished.max(axis=1)
+        axes.fill_between(*ends, color=style["color"], alpha=0.12, lw=0)
+        mean = finished.mean(axis=1)
         # A line of one point cannot be seen.
         marker = "o" if len(mean) == 1 else None
         (line,) = axes.plot(mean.index, mean, lw=1.8, ms=4, marker=marker, **style)

@@ -68,9 +68,15 @@ class Runs:
             missing=("missing", lambda texts: ", ".join(filter(None, texts))),
         )
 
+    def seeds_of(self, name: str) -> pd.DataFrame:
+        """Of one experiment, by seed; empty without any."""
+        seeds = self.seeds.reset_index("seed")
+        return seeds[seeds.index == name].set_index("seed")
+
     def complete_seeds(self, name: str) -> list[int]:
-        found = self.trials[self.trials.experiment == name].groupby("seed").complete
-        return [int(seed) for seed, complete in found.all().items() if complete]
+        return [
+            int(s) for s, complete in self.seeds_of(name).complete.items() if complete
+        ]
 
     def of_complete(self, table: pd.DataFrame) -> pd.DataFrame:
         """Rows of seeds that are complete."""

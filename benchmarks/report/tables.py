@@ -131,7 +131,7 @@ def _arm(report: Report, arm: tuple[str, str, str, str], ending: str) -> list[Ro
     ]
     of = report.seeds
     of = of[(of[ARM] == [dataset, selection, name, kind]).all(axis=1)]
-    for (_, seed), state in report.runs.only([name]).seeds.iterrows():
+    for seed, state in report.runs.seeds_of(name).iterrows():
         if state.complete:
             of_seed = of[of.seed == seed].set_index("metric")
             rows.append(_seed(seed, of_seed, metrics, selection == "best_on_test"))
