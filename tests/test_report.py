@@ -2,15 +2,12 @@
 
 import pytest
 
-pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
+from benchmarks.report import ReportError, parse_baselines
+from benchmarks.report.build import build, pair_up
+from benchmarks.report.notes import notes, versions
+from benchmarks.report.runs import read
 
-from benchmarks.report import ReportError, parse_baselines  # noqa: E402
-from benchmarks.report.build import build, pair_up  # noqa: E402
-from benchmarks.report.notes import notes  # noqa: E402
-from benchmarks.report.notes import versions  # noqa: E402
-from benchmarks.report.runs import read  # noqa: E402
-
-from .report_folders import (  # noqa: E402
+from .report_folders import (
     MAP,
     POINTS,
     R1,

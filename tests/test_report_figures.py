@@ -1,17 +1,14 @@
 """What a report draws."""
 
 import numpy as np
-import pytest
 from PIL import Image
 
-pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
+from benchmarks.report import figures
+from benchmarks.report.build import build
+from benchmarks.report.runs import read
+from benchmarks.report.selection import LABELS, USUAL
 
-from benchmarks.report import figures  # noqa: E402
-from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.runs import read  # noqa: E402
-from benchmarks.report.selection import LABELS, USUAL  # noqa: E402
-
-from .report_folders import (  # noqa: E402
+from .report_folders import (
     POINTS,
     experiment,
     history,

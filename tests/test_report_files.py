@@ -9,15 +9,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
+from benchmarks.report import run
+from benchmarks.report import text as escaped
+from benchmarks.report.build import build
+from benchmarks.report.latex import as_latex
+from benchmarks.report.runs import read
 
-from benchmarks.report import run  # noqa: E402
-from benchmarks.report import text as escaped  # noqa: E402
-from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.latex import as_latex  # noqa: E402
-from benchmarks.report.runs import read  # noqa: E402
-
-from .report_folders import (  # noqa: E402
+from .report_folders import (
     MAP,
     R1,
     experiment,

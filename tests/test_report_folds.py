@@ -2,12 +2,10 @@
 
 import pytest
 
-pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
+from benchmarks.report.build import build
+from benchmarks.report.runs import read
 
-from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.runs import read  # noqa: E402
-
-from .report_folders import (  # noqa: E402
+from .report_folders import (
     R1,
     experiment,
     history,

@@ -5,16 +5,14 @@ import re
 
 import pytest
 
-pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
+from benchmarks.report import ReportError
+from benchmarks.report.build import build
+from benchmarks.report.contents import DEFAULT_FOLDS
+from benchmarks.report.curves import _plain
+from benchmarks.report.runs import NO_FOLD, read
+from benchmarks.report.selection import select
 
-from benchmarks.report import ReportError  # noqa: E402
-from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.contents import DEFAULT_FOLDS  # noqa: E402
-from benchmarks.report.curves import _plain  # noqa: E402
-from benchmarks.report.runs import NO_FOLD, read  # noqa: E402
-from benchmarks.report.selection import select  # noqa: E402
-
-from .report_folders import (  # noqa: E402
+from .report_folders import (
     MAP,
     POINTS,
     R1,

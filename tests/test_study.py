@@ -4,14 +4,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("omegaconf", reason="runs are configs, read with it")
+from benchmarks.commands.studies import OURS
+from benchmarks.config import differences
+from benchmarks.study import NotPicked, Study, StudyError
+from benchmarks.study.settings import Picked
 
-from benchmarks.commands.studies import OURS  # noqa: E402
-from benchmarks.config import differences  # noqa: E402
-from benchmarks.study import NotPicked, Study, StudyError  # noqa: E402
-from benchmarks.study.settings import Picked  # noqa: E402
-
-from .study_runs import config, finish, study  # noqa: E402
+from .study_runs import config, finish, study
 
 TUNED = """
 stages:

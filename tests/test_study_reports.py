@@ -4,18 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-pytest.importorskip("omegaconf", reason="runs are configs, read with it")
+from benchmarks.report import ReportError
+from benchmarks.study import Study, write_reports
+from benchmarks.study.cells import SHOWN
+from benchmarks.study.reports import built, with_tables
+from benchmarks.study.tables import Tables
 
-from rich.console import Console  # noqa: E402
-
-from benchmarks.report import ReportError  # noqa: E402
-from benchmarks.study import Study, write_reports  # noqa: E402
-from benchmarks.study.cells import SHOWN  # noqa: E402
-from benchmarks.study.reports import built, with_tables  # noqa: E402
-from benchmarks.study.tables import Tables  # noqa: E402
-
-from .study_runs import (  # noqa: E402
+from .study_runs import (
     COMPARISON,
     compared,
     config,

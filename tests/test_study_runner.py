@@ -8,17 +8,14 @@ import sys
 import time
 
 import pytest
+from click.testing import CliRunner
+from rich.console import Console
 
-pytest.importorskip("omegaconf", reason="runs are configs, read with it")
+from benchmarks.__main__ import main
+from benchmarks.study import overview, run, runner
+from benchmarks.study.jobs import ROOT, Job
 
-from click.testing import CliRunner  # noqa: E402
-from rich.console import Console  # noqa: E402
-
-from benchmarks.__main__ import main  # noqa: E402
-from benchmarks.study import overview, run, runner  # noqa: E402
-from benchmarks.study.jobs import ROOT, Job  # noqa: E402
-
-from .study_runs import finish, study  # noqa: E402
+from .study_runs import finish, study
 
 STAGES = """
 stages:

@@ -2,11 +2,9 @@
 
 import pytest
 
-pytest.importorskip("omegaconf", reason="runs are configs, read with it")
+from benchmarks.study import StudyError
 
-from benchmarks.study import StudyError  # noqa: E402
-
-from .study_runs import (  # noqa: E402
+from .study_runs import (
     COMPARISON,
     STAGES,
     compared,
