@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from pml_memvir.snapshots import Snapshots
 
-from .files import replacing
+from .files import write_png
 
 
 def curves(histories: dict[str, dict[str, list[float]]], path: Path) -> None:
@@ -34,7 +34,7 @@ def curves(histories: dict[str, dict[str, list[float]]], path: Path) -> None:
         axes.set(title=metric, xlabel="epoch")
         axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)
 
 
 def classes_by_tsne(
@@ -71,8 +71,7 @@ def classes_by_tsne(
         # Neighbouring colours are told apart by their markers.
         x, y = flat[names == label].T
         axes.scatter(x, y, 18, [color], marker="os^Dv"[k % 5])
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+    write_png(path, figure)
     return True
 
 
@@ -120,7 +119,7 @@ def snapshots_by_tsne(
         )
     axes.scatter([], [], marker="D", color="none", edgecolor="k", label="class weights")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)
 
 
 def _flat(points: np.ndarray, perplexity: int, seed: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..console import plain_console
+from ..files import replacing
 from .archives import extract
 from .cars import Cars196
 from .cub import CUB200
@@ -179,17 +180,14 @@ def _downloaded(
         yield target
         return
     console.print(f"{url} is downloaded", soft_wrap=True, markup=False)
-    partial = target.with_name(f".{name}.partial")
     try:
-        torch.hub.download_url_to_file(url, str(partial))
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            torch.hub.download_url_to_file(url, str(partial))
     except Exception as error:  # of the network, of its protocols, of the disk
         raise DatasetError(
             f"{url} cannot be downloaded: {error}",
             f"Download it yourself and name it ({cls.NEEDS})",
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     try:
         yield target
     except Exception:  # it may be what is wrong

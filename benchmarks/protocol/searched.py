@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.box import MARKDOWN
 from rich.table import Table
 
-from ..files import replacing
+from ..files import write_png
 
 STORAGE = "study.db"
 INTERRUPTED = "interrupted"
@@ -92,8 +92,7 @@ def draw(study: optuna.Study, folder: Path) -> list[str]:
             pyplot.close("all")
             continue
         figure = getattr(axes, "figure", None) or axes.flat[0].figure
-        with replacing(folder / f"{name}.png") as temporary:
-            figure.savefig(temporary, dpi=150, bbox_inches="tight", format="png")
+        write_png(folder / f"{name}.png", figure, bbox_inches="tight")
         pyplot.close("all")
         drawn.append(f"{name}.png")
     return drawn

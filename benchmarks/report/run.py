@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..files import replacing, write_text
+from ..files import write_png, write_text
 from .build import Report, build
 from .csv_files import summary_csv, values_csv
 from .errors import ReportError
@@ -85,8 +85,7 @@ def write(
     for name, figure, dots in drawn(report, wanted):
         if figure is not None:
             made.append(output / f"{name}.png")
-            with replacing(made[-1]) as temporary:
-                figure.savefig(temporary, dpi=dots, format="png")
+            write_png(made[-1], figure, dpi=dots)
     names = [path.name for path in made]
     write_text(output / "report.md", as_markdown(report, names))
     write_text(output / "report.csv", values_csv(report))

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ..files import write_text
+from ..files import write_png, write_text
 from ..report.markdown import as_table
 from .arms import Setting
 from .measure import Results, machine, measure
@@ -124,4 +124,4 @@ def plot(growth: dict[str, list[Results]], path: Path) -> None:
         axes.grid(alpha=0.3, which="both")
     figure.axes[0].set_ylabel("ms a step, forward and backward")
     figure.axes[-1].legend()
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)
