@@ -19,7 +19,7 @@ from benchmarks.report.runs import read  # noqa: E402
 from benchmarks.report.tables import insights, last_insights  # noqa: E402
 from pml_memvir import MemVir  # noqa: E402
 from pml_memvir.losses import NormSoftmax  # noqa: E402
-from pml_memvir.watched import RECORDED  # noqa: E402
+from pml_memvir.readings import RECORDED  # noqa: E402
 
 from . import report_folders, tiny  # noqa: E402
 
