@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from pml_memvir import class_weights as c_w
+from pml_memvir.pml import specs as c_w
 
 # What is of the benchmarks is imported where it is used: a fault in them is not to stop
 # the tests of the package.
@@ -24,7 +24,7 @@ def same_random_state():
 
 @pytest.fixture
 def forget_registrations(monkeypatch):
-    monkeypatch.setattr(c_w, "_LAYOUTS", dict(c_w._LAYOUTS))
+    monkeypatch.setattr(c_w, "_SPECS", dict(c_w._SPECS))
 
 
 @pytest.fixture(scope="module")

@@ -50,10 +50,10 @@ def test_other_ways_through_the_memory(settings):
     case = BY_NAME["SubCenterArcFaceLoss"]
     torch.manual_seed(0)
     memvir = MemVir(case.loss(), 3, 3, class_weights_every=4, **settings)
-    memvir._memory._is_elsewhere = lambda *devices: "memory_device" in settings
+    memvir._memory.storage.is_elsewhere = lambda *devices: "memory_device" in settings
     naive = NaiveMemVir(case.inner(), NUM_CLASSES, 3, 3, 0, 1, 4)
     compare(case, memvir, naive, ragged(0, 26))
-    assert (memvir._memory._ahead is not None) == ("memory_device" in settings)
+    assert (memvir._memory.storage.ahead is not None) == ("memory_device" in settings)
 
 
 @pytest.mark.parametrize("every, weights_every", [(1, 4), (2, 4)])
@@ -90,7 +90,7 @@ def test_micro_batches_share_class_weights(case, every, weights_every):
         with torch.no_grad():
             weight -= 0.05 * weight.grad
     assert memvir.num_virtual_steps == 2
-    assert memvir._memory.grid.class_weights.shape[:2] == (1, 3)
+    assert memvir._memory.storage.contents.tensors["class_weights"].shape[:2] == (1, 3)
 
 
 @pytest.mark.parametrize("case", CASES, ids=names)
@@ -159,9 +159,10 @@ def test_class_weights_found_bad_later_take_their_snapshots_along():
     memvir = norm_softmax(num_steps=2, step_gap=3, class_weights_every=4)
     train(memvir, ragged(0, 7))
     memory = memvir._memory
-    memory.forget_class_weights(memvir._schedule.slot(4))
-    assert memory.batch_sizes[:, 1].tolist() == [0] * 4
-    assert memory.batch_sizes[:, 0].min() > 0
+    memory.forget_class_weights(memvir._memory.schedule.slot(4))
+    sizes = memory.storage.contents.batch_sizes
+    assert [sizes[track][1] for track in range(4)] == [0] * 4
+    assert all(sizes[track][0] > 0 for track in range(4))
 
 
 def test_they_are_kept_so_many_times():

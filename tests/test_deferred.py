@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from pml_memvir import MemVir, deferred
+from pml_memvir.training import batch as batches_
+from pml_memvir.training import deferred
 
 from .catalog import norm_softmax, ragged, train
 
@@ -89,7 +90,7 @@ def test_labels_of_a_gpu_are_refused_a_step_later(slow_device):
     memvir._bad_batches._answers._pending.clear()
     memvir._bad_batches._answers.put(memvir.step - 1, answers)
     Event.now = memvir.step
-    with pytest.raises(ValueError, match="labels of step 2 were not 0 to 4"):
+    with pytest.raises(ValueError, match="labels of step 2 were not 0 to C-1"):
         memvir(x, y)
     memvir(x, y)
     assert memvir.step == 4
@@ -98,13 +99,13 @@ def test_labels_of_a_gpu_are_refused_a_step_later(slow_device):
 def test_labels_are_refused_at_once_where_ranks_must_agree(monkeypatch):
     """On a GPU, an answer that comes late comes at another time on each rank."""
     seen = []
-    check = MemVir._check_labels
+    taken = batches_.taken
 
-    def recorded(self, labels, may_defer):
+    def recorded(*arguments, may_defer):
         seen.append(may_defer)
-        return check(self, labels, may_defer)
+        return taken(*arguments, may_defer)
 
-    monkeypatch.setattr(MemVir, "_check_labels", recorded)
+    monkeypatch.setattr(batches_, "taken", recorded)
     for gather in (False, True):
         steps(norm_softmax(num_steps=3, step_gap=1, gather=gather), ragged(0, 1))
     assert seen == [True, False]

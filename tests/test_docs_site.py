@@ -124,7 +124,7 @@ def test_faults_fail_the_build_and_are_named(tmp_path):
     losses = (docs / "api" / "losses.md").read_text()
     assert "::: pml_memvir.losses.ProxyNCA" in losses
     (docs / "api" / "losses.md").write_text(losses.replace("losses.ProxyNCA", "MemVir"))
-    module = tmp_path / "pml_memvir" / "warmup.py"
+    module = tmp_path / "pml_memvir" / "pml" / "warmup.py"
     code, found = re.subn(
         r'(-> int:\n)    """.*?"""\n', r"\1", module.read_text(), 1, 16
     )

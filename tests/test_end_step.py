@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pml_memvir import MemVir
-from pml_memvir.schedule import Schedule
+from pml_memvir.core.schedule import Schedule
 
 from .catalog import CASES, NUM_CLASSES, batch, norm_softmax, ragged
 from .reference import NaiveMemVir, relative_error
@@ -101,7 +101,7 @@ def test_a_bad_batch_in_a_step_that_is_cut_short(sparse, bad):
 
 def test_a_memory_elsewhere_fetches_what_is_met_next(monkeypatch):
     """What was begun to be copied for the next micro-batch is not what is met."""
-    from pml_memvir.memory import SnapshotMemory
+    from pml_memvir.core.storage import Storage
 
     def trained():
         memvir = norm_softmax(num_steps=2, step_gap=0, accumulation_steps=3)
@@ -114,7 +114,7 @@ def test_a_memory_elsewhere_fetches_what_is_met_next(monkeypatch):
 
     expected = trained()
     elsewhere = staticmethod(lambda storage, device: True)
-    monkeypatch.setattr(SnapshotMemory, "_is_elsewhere", elsewhere)
+    monkeypatch.setattr(Storage, "is_elsewhere", elsewhere)
     assert trained() == expected
 
 

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from pytorch_metric_learning import reducers
 
 from pml_memvir import MemVir
-from pml_memvir.algorithms import eager, row_softmax_step
-from pml_memvir.algorithms.proxy_anchor import Problem as AnchorProblem
-from pml_memvir.algorithms.proxy_anchor import proxy_anchor
-from pml_memvir.algorithms.row_softmax import Problem, row_softmax
+from pml_memvir.core import exact
+from pml_memvir.core import step as step_
+from pml_memvir.pml import plan
 
 from .catalog import (
     BY_NAME,
@@ -94,7 +93,7 @@ def test_default_chunks_bound_what_a_step_needs(case, dtype, monkeypatch):
     num_classes, num_steps, batch_size, bound = 200, 40, 40, 2**20
     peaks = []
     for chunk_bytes in (bound, 2**40):
-        monkeypatch.setattr(eager, "CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr(step_, "CHUNK_BYTES", chunk_bytes)
         torch.manual_seed(0)
         memvir = MemVir(case.make(num_classes), num_steps, 0, memory_dtype=dtype)
         generator = torch.Generator().manual_seed(0)
@@ -238,46 +237,26 @@ def test_no_gradient_is_needed_for_frozen_parts():
     assert not memvir(x, y).requires_grad
 
 
-# ---------------------------------------------------- the pure functions by gradcheck
+# ----------------------------------------------------- the pure function by gradcheck
 
 
-def full(case, captured, monkeypatch, module, name):
-    """A wrapper with a full memory, and the problem of its last step."""
+@pytest.mark.parametrize("case", FAST, ids=names)
+def test_gradcheck(case, monkeypatch):
+    """Of the last step of a wrapper with a full memory."""
+    captured = []
 
     def spy(*arguments):
         captured.append(arguments)
-        return original(*arguments)
+        return exact.exact(*arguments)
 
-    original = getattr(module, name)
-    monkeypatch.setattr(module, name, spy)
+    monkeypatch.setattr(plan, "exact", spy)
     torch.manual_seed(0)
     memvir = MemVir(case.loss(), 2, 1)
     train(memvir, ragged(0, 8))
     assert memvir.num_virtual_steps == 2
-    return captured[-1]
-
-
-@pytest.mark.parametrize(
-    "case", [c for c in FAST if c.name != "ProxyAnchorLoss"], ids=names
-)
-def test_gradcheck_row_softmax(case, monkeypatch):
-    rows, classes, target, problem = full(
-        case, [], monkeypatch, row_softmax_step, "row_softmax"
-    )
-    assert isinstance(problem, Problem)
-    inputs = [t.detach().clone().requires_grad_() for t in (rows, classes, target)]
-    assert torch.autograd.gradcheck(lambda *a: row_softmax(*a, problem)[0], inputs)
-
-
-def test_gradcheck_proxy_anchor(monkeypatch):
-    from pml_memvir.algorithms import proxy_anchor_step
-
-    rows, proxies, problem = full(
-        BY_NAME["ProxyAnchorLoss"], [], monkeypatch, proxy_anchor_step, "proxy_anchor"
-    )
-    assert isinstance(problem, AnchorProblem)
-    inputs = [t.detach().clone().requires_grad_() for t in (rows, proxies)]
-    assert torch.autograd.gradcheck(lambda *a: proxy_anchor(*a, problem)[0], inputs)
+    embeddings, class_weights, *rest = captured[-1]
+    inputs = [t.detach().clone().requires_grad_() for t in (embeddings, class_weights)]
+    assert torch.autograd.gradcheck(lambda x, w: exact.exact(x, w, *rest)[0], inputs)
 
 
 # ------------------------------------------------------------ any order of events

@@ -9,7 +9,7 @@ import torch
 from pytorch_metric_learning import trainers
 
 from pml_memvir import MemVir
-from pml_memvir.hints import UNCHANGED_STEPS
+from pml_memvir.training.hints import UNCHANGED_STEPS
 
 from .catalog import BY_NAME, batch, norm_softmax
 

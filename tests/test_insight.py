@@ -9,7 +9,7 @@ from pytorch_metric_learning import losses as pml_losses
 from torch.nn.functional import normalize
 
 from pml_memvir import MemVir, losses
-from pml_memvir.watched import RECORDED
+from pml_memvir.readings import RECORDED
 
 C, D, B, N, M = 5, 6, 8, 3, 1
 
@@ -171,7 +171,7 @@ def test_proxy_anchor_has_losses_and_no_shares():
     for _ in range(3):
         value = memvir(torch.randn(B, D, requires_grad=True), torch.arange(B) % C)
     assert math.isnan(memvir.share_of_own_copies)
-    both = memvir._insight
+    both = memvir._progress.insight
     assert len(both.actual_losses) == len(both.virtual_losses) == C
     assert memvir.actual_loss > 0 and memvir.virtual_loss > 0
     mean = torch.cat([both.actual_losses, both.virtual_losses]).mean().item()
@@ -186,7 +186,10 @@ def test_watching_changes_nothing_and_is_not_saved():
     for name in RECORDED:
         getattr(one, name)
     train(other, 5)
-    assert copy.deepcopy(one)._insight is None and one._insight is not None
+    assert (
+        copy.deepcopy(one)._progress.insight is None
+        and one._progress.insight is not None
+    )
     state = one.state_dict()
     assert "insight" not in repr(state.keys())
     one.reset_memory()

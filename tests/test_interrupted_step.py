@@ -158,8 +158,8 @@ def test_growing_copies_no_class_weights():
     _, memvir = made("NormSoftmax", {})
     batches = sorted(ragged(0, 12), key=lambda batch: len(batch[1]))
     train(memvir, batches[:3])
-    before = memvir._memory.grid
+    before = memvir._memory.storage.contents.tensors
     train(memvir, batches[-1:])
-    after = memvir._memory.grid
-    assert after.embeddings.shape[2] > before.embeddings.shape[2]
-    assert after.class_weights is before.class_weights
+    after = memvir._memory.storage.contents.tensors
+    assert after["embeddings"].shape[2] > before["embeddings"].shape[2]
+    assert after["class_weights"] is before["class_weights"]

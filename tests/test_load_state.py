@@ -70,7 +70,9 @@ def test_a_plain_checkpoint_within_a_parent():
 def test_a_plain_checkpoint_of_another_shape_is_refused():
     memvir = trained()
     before = frozen(memvir)
-    with pytest.raises(CheckpointError, match=r"loss.W must have shape \(6, 5\), got"):
+    with pytest.raises(
+        CheckpointError, match=r"size mismatch for W: .* torch.Size\(\[6, 5\]\)"
+    ):
         memvir.load_state_dict(losses.NormSoftmax(7, 6).state_dict())
     assert_untouched(memvir, before)
 
@@ -83,7 +85,7 @@ def test_other_weights_leave_memory_and_weights_alone():
     memvir = trained()
     before = frozen(memvir)
     good = trained(9).state_dict()
-    with pytest.raises(CheckpointError, match="loss.W must have shape"):
+    with pytest.raises(CheckpointError, match="size mismatch for W"):
         memvir.load_state_dict({**good, "loss.W": torch.zeros(6, 9)})
     bad = copy.deepcopy(good)
     bad["memory.labels"][0, 0, 0] = 99
@@ -91,7 +93,7 @@ def test_other_weights_leave_memory_and_weights_alone():
     with pytest.raises(CheckpointError, match="labels must be 0 to 4"):
         memvir.load_state_dict(bad)
     assert_untouched(memvir, before)
-    with pytest.raises(RuntimeError, match="loss.W is missing; foo is unknown"):
+    with pytest.raises(RuntimeError, match="foo is unknown"):
         memory = {k: v for k, v in good.items() if k.startswith("memory.")}
         memvir.load_state_dict(memory | {"foo": 1})
     with pytest.raises(CheckpointError, match=r"memory.\*, the memory, is missing"):
@@ -156,7 +158,7 @@ def test_assign():
     [
         (
             torch.zeros(6, 5, dtype=torch.long),
-            "float64 to be assigned, got torch.int64",
+            "Only Tensors of floating point",
         ),
         ("inference", "no tensor of torch.inference_mode"),
     ],
@@ -194,9 +196,9 @@ def test_a_loss_that_renames_what_it_loads():
     other.load_state_dict({"weight": torch.ones(6, 5)})  # of the plain loss
     assert other.W.eq(1).all() and other.memory_nbytes == 0
     state = {"weight": torch.ones(6, 5), "more": torch.ones(1)}
-    with pytest.raises(RuntimeError, match='Unexpected .* "loss.more"'):
+    with pytest.raises(RuntimeError, match='Unexpected .* "more"'):
         other.load_state_dict(state)
-    with pytest.raises(RuntimeError, match='Missing .* "loss.W"'):
+    with pytest.raises(RuntimeError, match=r"memory.\*, the memory, is missing"):
         other.load_state_dict({"more": torch.ones(1)})
 
 
@@ -237,10 +239,10 @@ def test_a_wrapper_with_state_of_its_own():
 @pytest.mark.parametrize(
     "weight, message",
     [
-        (torch.zeros(6, 5).to_sparse(), "must have data in torch.strided, got cpu"),
-        (torch.zeros(6, 5).numpy(), "must be a tensor, got ndarray"),
-        (torch.zeros(6, 5, device="meta"), "must have data"),
-        (torch.zeros(6, 5) * 1j, "must be torch.float64, got torch.complex64"),
+        (torch.zeros(6, 5).to_sparse(), "between dense and sparse Tensors"),
+        (torch.zeros(6, 5).numpy(), "expected torch.Tensor"),
+        (torch.zeros(6, 5, device="meta"), "no data!"),
+        (torch.zeros(6, 5) * 1j, "W must be real, got torch.complex64"),
     ],
 )
 def test_weights_that_cannot_be_copied(weight, message):
@@ -254,7 +256,7 @@ def test_weights_that_cannot_be_copied(weight, message):
 @pytest.mark.parametrize("change", [-1, 1])
 def test_numbers_of_another_algorithm_are_refused(change):
     state = copy.deepcopy(trained().state_dict())
-    for name in ("memory.own", "memory.against"):
+    for name in ("memory.terms", "memory.lse"):
         length = state[name].shape[2]
         index = torch.arange(length + change) % length
         state[name] = state[name].index_select(2, index)

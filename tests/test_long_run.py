@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pml_memvir import MemVir, losses
-from pml_memvir.memory import SnapshotMemory
+from pml_memvir.core.storage import Storage
 
 from .catalog import BY_NAME, NUM_CLASSES, batch
 from .reference import NaiveMemVir, relative_error
@@ -52,7 +52,7 @@ def test_random_faults(name, memory_device, monkeypatch):
     case = BY_NAME[name]
     if memory_device == "cpu":  # as if that were not where it is computed
         monkeypatch.setattr(
-            SnapshotMemory, "_is_elsewhere", staticmethod(lambda *devices: True)
+            Storage, "is_elsewhere", staticmethod(lambda *devices: True)
         )
 
     def make():

@@ -16,7 +16,7 @@ from benchmarks.report.runs import read
 from benchmarks.report.tables import insights, last_insights
 from pml_memvir import MemVir
 from pml_memvir.losses import NormSoftmax
-from pml_memvir.watched import RECORDED
+from pml_memvir.readings import RECORDED
 
 from . import report_folders, tiny
 

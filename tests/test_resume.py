@@ -17,11 +17,10 @@ from pytorch_metric_learning.utils import common_functions
 from pytorch_metric_learning.utils.logging_presets import HookContainer
 from torch.optim.lr_scheduler import ConstantLR, MultiStepLR, SequentialLR
 
-from pml_memvir import MemVir
-from pml_memvir import hook_container as hc
-from pml_memvir import losses
+from pml_memvir import MemVir, losses
 from pml_memvir.hook_container import SafeHookContainer
-from pml_memvir.left_out import not_plain, plain
+from pml_memvir.pml import hook_container as hc
+from pml_memvir.pml.left_out import not_plain, plain
 
 from .scripts.train_and_save import Training
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from pml_memvir import MemVir, losses
-from pml_memvir.schedule import Schedule
+from pml_memvir.core.schedule import Schedule
 
 from .catalog import (
     BY_NAME,
@@ -176,10 +176,10 @@ def test_schedule_by_brute_force(k, every):
     written = {}  # cell -> call
     for call in range(80):
         step, lane = divmod(call, k)
-        row, own = schedule.cell(schedule.slot(call))
+        row, own = schedule.place(schedule.slot(call))
         met = {
             written[row, column]
-            for column in range(schedule.num_columns)
+            for column in range(schedule.num_cells)
             if (row, column) in written and (every == 1 or column != own)
         }
         block = step - step % every

@@ -11,7 +11,7 @@ from pytorch_metric_learning import distances, losses
 
 from pml_memvir import MemVir
 from pml_memvir import losses as own
-from pml_memvir.algorithms.softmax_forms import form_of
+from pml_memvir.pml.plan import Planner
 
 from .catalog import BY_NAME, CASES, EMBEDDING_SIZE, NUM_CLASSES, batch, names
 from .reference import NaiveMemVir, pml_inner, relative_error
@@ -213,23 +213,23 @@ def test_a_checkpoint_of_another_distance():
 
 
 @pytest.mark.parametrize("case", CASES, ids=names)
-def test_the_key_is_of_every_plain_setting(case):
+def test_notes_depend_on_every_plain_setting(case):
     """And vectors depend on nothing but what the memory's form says."""
-    loss = case.loss()
-    form = form_of(loss)
-    if form is None:
-        pytest.skip(f"{case.name} has no form")
-    key, norms = form.key, (form.row_norm, form.class_norm)
+    loss, planner = case.loss(), Planner("auto", None)
+    if planner(loss).kernel is None:
+        pytest.skip(f"{case.name} has no kernel")
+    number, form = planner(loss).settings, planner(loss).form
     plain = [n for n, v in vars(loss).items() if type(v) in (float, int) and v]
-    for name in plain:
+    for name in (n for n in plain if "centers" not in n):  # which the weights fix
         before = getattr(loss, name)
         setattr(loss, name, before * 2)
-        assert form.key != key, name
-        assert (form.row_norm, form.class_norm) == norms, name
+        assert planner(loss).settings != number, name
+        assert planner(loss).form.embeddings == form.embeddings, name
+        assert planner(loss).form.class_weights == form.class_weights, name
         setattr(loss, name, before)
-    assert form.key == key
-    loss.distance.power = 3
-    assert form.key != key
+    assert planner(loss).settings == number and planner(loss).form == form
+    loss.distance.normalize_embeddings ^= True
+    assert planner(loss).settings != number
 
 
 def test_names_of_losses_of_pml_have_not_changed():

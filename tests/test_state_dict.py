@@ -9,6 +9,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pml_memvir import MemVir, losses
+from pml_memvir.state import text as in_text
 
 from .catalog import BY_NAME, norm_softmax, ragged, train
 
@@ -239,6 +240,33 @@ def test_a_state_of_version_1(name):
     again = MemVir(BY_NAME[name].loss(), 2, 1, snapshot_every=every)
     again.load_state_dict(memvir.state_dict())
     assert again.step == 17
+
+
+def test_a_state_of_version_2():
+    """It had other names."""
+    memvir, other = (norm_softmax(num_steps=2, step_gap=1) for _ in range(2))
+    train(memvir, ragged(0, 9))
+    state = memvir.state_dict()
+    old = {"terms": "own", "lse": "against", "note_settings": "keys"}
+    for new, name in old.items():
+        state[f"memory.{name}"] = state.pop(f"memory.{new}")
+    state["memory.version"] -= 1
+    other.load_state_dict(state)
+    assert train(other, ragged(1, 5)) == train(memvir, ragged(1, 5))
+
+
+def test_a_state_from_before_a_setting_was_there():
+    memvir, other = (norm_softmax(num_steps=2, step_gap=1) for _ in range(2))
+    train(memvir, ragged(0, 9))
+    state = memvir.state_dict()
+    text = in_text.unpack(state["memory.settings"])
+    del text["settings"]["class_weights_every"], text["settings"]["snapshot_every"]
+    state["memory.settings"] = in_text.pack(text)
+    other.load_state_dict(state)
+    assert train(other, ragged(1, 5)) == train(memvir, ragged(1, 5))
+    sparse = norm_softmax(num_steps=2, step_gap=1, snapshot_every=2)
+    with pytest.raises(ValueError, match="expected snapshot_every=2, got 1"):
+        sparse.load_state_dict(state)
 
 
 def test_a_state_of_version_1_of_other_settings():

@@ -9,9 +9,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from pml_memvir import MemVir, losses, memory
-from pml_memvir.memory import SnapshotMemory
-from pml_memvir.storage import CopiedAhead, Grid
+from pml_memvir import MemVir, losses
+from pml_memvir.core import memory, storage
+from pml_memvir.core.ahead import CopiedAhead
+from pml_memvir.core.storage import Storage
 
 from .catalog import BY_NAME, CASES, NUM_CLASSES, norm_softmax, ragged, train
 from .reference import NaiveMemVir
@@ -22,7 +23,7 @@ from .test_against_reference import compare
 def always_copied(monkeypatch):
     """Treat the CPU's memory as if it were not the device that computes."""
     monkeypatch.setattr(
-        SnapshotMemory, "_is_elsewhere", staticmethod(lambda storage, device: True)
+        Storage, "is_elsewhere", staticmethod(lambda storage, device: True)
     )
 
 
@@ -37,7 +38,7 @@ def test_rows_that_are_copied_ahead(case, step_gap, algorithm, always_copied):
     memvir = MemVir(case.loss(), 2, step_gap, algorithm=algorithm, memory_device="cpu")
     naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, step_gap)
     compare(case, memvir, naive, ragged(0, 5 * (step_gap + 1)))
-    assert memvir._memory._ahead is not None
+    assert memvir._memory.storage.ahead is not None
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def fetched(monkeypatch):
 
     def counted(self, wanted, tensors):
         for name, row in wanted.items():
-            if self._rows.get(name) != row:  # else it is there
+            if self._tracks.get(name) != row:  # else it is there
                 rows[name].append(row)
         fetch(self, wanted, tensors)
 
@@ -107,7 +108,7 @@ def test_a_write_that_fails_is_done_again(monkeypatch):
     memvir, undisturbed = (norm_softmax(num_steps=2, step_gap=0) for _ in range(2))
     for one in (memvir, undisturbed):
         train(one, ragged(0, 4))
-    fill, calls = memory._fill, []
+    fill, calls = memory.fill, []
 
     def fail_in_the_middle(target, values):
         calls.append(target)
@@ -115,7 +116,8 @@ def test_a_write_that_fails_is_done_again(monkeypatch):
             raise RuntimeError("out of memory")
         fill(target, values)
 
-    monkeypatch.setattr(memory, "_fill", fail_in_the_middle)
+    monkeypatch.setattr(memory, "fill", fail_in_the_middle)
+    monkeypatch.setattr(storage, "fill", fail_in_the_middle)
     with pytest.raises(RuntimeError, match="out of memory"):
         train(memvir, ragged(1, 1))
     monkeypatch.undo()
@@ -145,7 +147,9 @@ def test_moved_between_dtypes_in_mid_run():
     memvir.float()
     for x, y in batches[6:12]:
         memvir(x.float().requires_grad_(), y)
-    assert memvir._memory.grid.class_weights.dtype == torch.float32
+    assert (
+        memvir._memory.storage.contents.tensors["class_weights"].dtype == torch.float32
+    )
     memvir.double()
     train(expected, batches[:12])
     for a, b in zip(train(memvir, batches[12:]), train(expected, batches[12:])):
@@ -203,7 +207,7 @@ def test_the_memory_is_copied_no_more_than_its_largest_batch_asks_for(
     memvir = MemVir(case.loss().to(dtype), 2, 1, memory_dtype=memory_dtype)
     batches = [(x.float(), y) for x, y in ragged(0, 4)]
     train(memvir, batches)
-    monkeypatch.setattr(Grid, "allocate", None)
+    monkeypatch.setattr(storage, "allocate", None)
     train(memvir, 2 * batches)
     assert memvir.num_virtual_steps == 2
 
@@ -252,7 +256,7 @@ def test_a_deepcopy_copies_once(monkeypatch):
     memvir = norm_softmax(num_steps=2, step_gap=1)
     train(memvir, ragged(0, 3))
     monkeypatch.setattr(torch.Tensor, "is_shared", lambda tensor: True)
-    monkeypatch.setattr(memory, "_own", None)
+    monkeypatch.setattr(storage, "_own", None)
     twin = copy.deepcopy(memvir)
     monkeypatch.undo()
     for a, b in zip(train(memvir, ragged(1, 6)), train(twin, ragged(1, 6))):
@@ -296,7 +300,7 @@ def test_a_stream_reads_nothing_that_others_may_change(always_copied, monkeypatc
     x, y = ragged(0, 1)[0]
     embeddings = x.float()
     memvir(embeddings, y)
-    grid = memvir._memory.grid
-    assert grid.class_weights.untyped_storage().data_ptr() in stream.used
+    stored = memvir._memory.storage.contents.tensors["class_weights"]
+    assert stored.untyped_storage().data_ptr() in stream.used
     for tensor in (memvir.W, embeddings):
         assert tensor.untyped_storage().data_ptr() not in stream.used

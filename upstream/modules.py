@@ -14,37 +14,44 @@ PACKAGE = f"{PML}.losses.memvir"
 
 # What stays behind in pml_memvir. In place of its __init__.py, PML gets
 # templates/memvir_init.py; README.md says why the others.
-LEFT_OUT = ("__init__.py", "hook_container.py", "left_out.py", "losses")
+LEFT_OUT = (
+    "__init__.py",
+    "checkpoints.py",
+    "hook_container.py",
+    "losses",
+    "snapshots.py",
+    "pml/hook_container.py",
+    "pml/left_out.py",
+    "pml/refusals.py",
+)
 
 # Definitions that stay behind, by module, with what mentions them at its top level:
 # calls, items of tables, imports.
 DROPPED = {
-    "memvir.py": ("explain_refusal_of",),
-    "distributed.py": ("explain_refusal_of",),
-    "class_weights.py": ("own_losses",),
-    "algorithms/softmax_forms.py": ("own_losses", "NormSoftmaxForm", "ProxyNCAForm"),
+    "memvir.py": ("refusals",),
+    "pml/kernels.py": ("_is_plain_product", "norm_softmax", "proxy_nca", "softmax"),
+    "pml/specs.py": ("own_losses",),
 }
 
 # By module, words that have no sense in PML, and what stands there instead.
 CHANGED = {
     "memvir.py": {
-        "see `epochs_to_steps`.": "see `losses.memvir.warmup.epochs_to_steps`.",
+        "see `epochs_to_steps`.": "see `losses.memvir.pml.warmup.epochs_to_steps`.",
         "DataParallel or FullyShardedDataParallel.\n": (
             "DataParallel or FullyShardedDataParallel.\n"
             "        ImportError: torch is older than {torch}, or Python than {python}."
             " (The rest of\n            the library can be used.)\n"
         ),
     },
-    "watched.py": {" In docs/tuning.md is how\n    to understand them.": ""},
-    "class_weights.py": {"pml_memvir.register_loss": f"{PACKAGE}.register_loss"},
-    "algorithms/softmax_forms.py": {
-        "Softmax: embeddings and class weights as they": "Embeddings as they",
-        "Squared distances of unit vectors, as in ProxyNCAForm.": (
-            "Of -scale ||x - w||^2, only 2 scale x.w differs in a row, as ||w|| = 1."
-        ),
-        "PMLProxyNCAForm": "ProxyNCAForm",
-    },
+    "readings.py": {" In docs/tuning.md is how to\n    understand them.": ""},
+    "pml/__init__.py": {"pytorch-metric-learning (PML), version 2.9": "losses"},
+    "pml/specs.py": {"pml_memvir.register_loss": f"{PACKAGE}.register_loss"},
 }
+
+
+def is_left_out(place: str) -> bool:
+    """Whether a module stays behind, by its path in pml_memvir."""
+    return place.startswith(LEFT_OUT)
 
 
 def modules(root: Path, homes: dict[str, str], least: dict[str, str]) -> dict[str, str]:
@@ -60,9 +67,8 @@ def modules(root: Path, homes: dict[str, str], least: dict[str, str]) -> dict[st
     """
     converted = {}
     for path in sorted(root.rglob("*.py")):
-        place = path.relative_to(root)
-        if place.parts[0] not in LEFT_OUT:
-            name = place.as_posix()
+        name = path.relative_to(root).as_posix()
+        if not is_left_out(name):
             converted[name] = convert(path.read_text("utf-8"), name, homes, least)
     if missing := (DROPPED.keys() | CHANGED.keys()) - converted.keys():
         raise KitError(f"pml_memvir lacks {', '.join(sorted(missing))}: {_ADVICE}")
@@ -113,10 +119,10 @@ def refusal(root: Path) -> str:
 
     It is the one by which pml_memvir wraps `DistributedLossWrapper.__init__`.
     """
-    name = "distributed.py"
+    name = "pml/refusals.py"
     code = Code((root / name).read_text("utf-8"), f"pml_memvir/{name}")
     for function in code.tree.body:
-        if isinstance(function, ast.FunctionDef) and function.name in DROPPED[name]:
+        if isinstance(function, ast.FunctionDef):
             (parameter,) = function.args.args
             for node in ast.walk(function):
                 if isinstance(node, ast.If) and isinstance(node.body[0], ast.Raise):
@@ -126,8 +132,8 @@ def refusal(root: Path) -> str:
 
 
 def supported_losses(root: Path) -> list[str]:
-    """Names of PML's losses in the table of `class_weights.py`, sorted."""
-    tree = ast.parse((root / "class_weights.py").read_text("utf-8"))
+    """Names of PML's losses in the table of `pml/specs.py`, sorted."""
+    tree = ast.parse((root / "pml" / "specs.py").read_text("utf-8"))
     return sorted(
         key.attr
         for node in ast.walk(tree)

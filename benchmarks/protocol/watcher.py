@@ -10,7 +10,7 @@ from statistics import fmean
 import torch
 
 from pml_memvir import MemVir
-from pml_memvir.watched import RECORDED
+from pml_memvir.readings import RECORDED
 
 
 class Watcher:

@@ -28,8 +28,8 @@ def _too_old():
 IS_SUPPORTED = not _too_old()
 
 if IS_SUPPORTED:
-    from .class_weights import register_loss
     from .memvir import MemVir
+    from .pml.specs import register_loss
 else:
 
     def register_loss(*args, **kwargs):

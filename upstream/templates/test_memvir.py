@@ -192,12 +192,12 @@ class TestMemVir(unittest.TestCase):
 
     @staticmethod
     def helper_forget(cls):
-        from pytorch_metric_learning.losses.memvir import class_weights
+        from pytorch_metric_learning.losses.memvir.pml import specs
 
-        del class_weights._LAYOUTS[cls]
+        del specs._SPECS[cls]
 
     def test_epochs_to_steps(self):
-        from pytorch_metric_learning.losses.memvir.warmup import epochs_to_steps
+        from pytorch_metric_learning.losses.memvir.pml.warmup import epochs_to_steps
 
         self.assertEqual(epochs_to_steps(3, range(7)), 21)
 

@@ -1,0 +1,1 @@
+"""MemVir as mathematics: PyTorch only, nothing of metric-learning libraries."""

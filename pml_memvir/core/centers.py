@@ -1,0 +1,77 @@
+"""How inner products with the K centres of each class become the class's logit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+
+@dataclass(frozen=True)
+class OneCenter:
+    """K = 1: the product is the logit.
+
+    Attributes:
+        numbers_per_product: what a chunk needs at the most for each inner product.
+    """
+
+    numbers_per_product: ClassVar[int] = 2
+
+    def logits(self, products: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """Logits (R, C) of products (R, C K), and what `grad` needs.
+
+        With K = 1 they may be the same tensor.
+        """
+        return products, None
+
+    def grad(self, grad: torch.Tensor, kept: Any) -> torch.Tensor:
+        """Gradient of the products (R, C K) from that of the logits (R, C)."""
+        return grad
+
+
+@dataclass(frozen=True)
+class MaxOfCenters(OneCenter):
+    """The nearest centre's product (SubCenterArcFace)."""
+
+    numbers_per_product: ClassVar[int] = 3
+    num_centers: int
+
+    def logits(self, products: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        nearest = products.view(len(products), -1, self.num_centers).max(dim=2)
+        return nearest.values, nearest.indices
+
+    def grad(self, grad: torch.Tensor, kept: Any) -> torch.Tensor:
+        whole = grad.new_zeros((*grad.shape, self.num_centers))
+        return whole.scatter_(2, kept.unsqueeze(2), grad.unsqueeze(2)).flatten(1)
+
+
+@dataclass(frozen=True)
+class SoftmaxOfCenters(OneCenter):
+    """Products averaged by their own softmax, then scaled (SoftTriple).
+
+    The slope of the average is share (1 + gamma (product - average)).
+
+    Attributes:
+        num_centers: K.
+        gamma: scale within the inner softmax.
+        scale: scale of the average.
+    """
+
+    numbers_per_product: ClassVar[int] = 6
+    num_centers: int
+    gamma: float
+    scale: float
+
+    def logits(self, products: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        products = products.view(len(products), -1, self.num_centers)
+        shares = (self.gamma * products).softmax(dim=2)
+        average = (shares * products).sum(dim=2)
+        with torch.no_grad():
+            slope = products - average.unsqueeze(2)
+            slope.mul_(self.gamma).add_(1).mul_(shares).mul_(self.scale)
+        return self.scale * average, slope
+
+    def grad(self, grad: torch.Tensor, kept: Any) -> torch.Tensor:
+        slope: torch.Tensor = kept
+        return (slope * grad.unsqueeze(2)).flatten(1)

@@ -1,0 +1,187 @@
+"""The memory: tracks of snapshots. It knows nothing of losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from .grid import VECTORS
+from .schedule import Schedule
+from .snapshots import Notes, Past, Snapshots
+from .storage import Storage, fill
+
+
+class SnapshotMemory:
+    """Tracks of N cells, a snapshot a cell; calls that meet share a track.
+
+    Step t meets the snapshots of steps t - (M+1), t - 2 (M+1), ..., t - N (M+1):
+    only steps of the same residue t mod (M+1) ever meet. So they share a track, which
+    step t reads whole; its own snapshot then replaces the oldest cell of that track.
+    Position follows from t alone, so a cell left empty keeps all ages right. (For
+    micro-batches and sparser snapshots, read slots for steps: see `Schedule`.)
+
+    Not a torch.nn.Module, and its tensors are no buffers: broadcasting them between
+    processes would be wrong, and their shape is not known before the first step.
+
+    Args:
+        schedule: says which cell is whose.
+        dtype: of stored embeddings and class weights; default that of the first
+            class weights, and of later ones where that changes.
+        device: where those are stored: "same" as they come, or "cpu".
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        dtype: torch.dtype | None = None,
+        device: str = "same",
+    ) -> None:
+        self.schedule = schedule
+        self.storage = Storage(schedule, dtype, device)
+        self.num_renewed = 0  # tracks whose notes were made anew
+
+    def batch_sizes(self, slot: int) -> list[int]:
+        """Of the snapshots that a slot meets, by cell; 0 where there is none."""
+        track, cell = self.schedule.place(slot)
+        none = [0] * self.schedule.num_cells
+        sizes = list(self.storage.contents.batch_sizes.get(track, none))
+        if self.schedule.has_spare_cell:
+            sizes[cell] = 0  # its own snapshot, or one that is too old
+        return sizes
+
+    def num_met(self, slot: int) -> int:
+        """Snapshots that a slot meets."""
+        return sum(map(bool, self.batch_sizes(slot)))
+
+    def past(self, slot: int, device: torch.device | None = None) -> Past:
+        """What a slot meets; before anything is stored, nothing."""
+        track, cell = self.schedule.place(slot)
+        tensors, cells = self.storage.contents.tensors, self.schedule.num_cells
+        if tensors:
+            views = {name: tensors[name][track] for name in ("labels", "terms", "lse")}
+            views |= self.storage.read(self._tracks(slot))
+        else:
+            none = torch.zeros(cells, 0, 1, device=device)
+            views = {**dict.fromkeys(VECTORS, none), "lse": none}
+            views |= dict.fromkeys(("labels", "terms"), none[:, :, 0])
+        weights = views["class_weights"][cell] if self._has_weights(slot) else None
+        return Past(
+            **views,
+            batch_sizes=tuple(self.batch_sizes(slot)),
+            cell=cell,
+            shared_class_weights=weights,
+            settings=self.storage.contents.settings.get(track, 0),
+        )
+
+    def renew(self, slot: int, settings: int, renew: Callable[[Past], None]) -> Past:
+        """Have the notes of a slot's track made anew, in place.
+
+        Args:
+            renew: gets the track with all it holds, what the slot must not meet, too.
+
+        Returns:
+            what the slot meets.
+        """
+        track, _ = self.schedule.place(slot)
+        self.storage.contents.settings[track] = 0  # until all of them are
+        sizes = tuple(self.storage.contents.batch_sizes[track])
+        renew(replace(self.past(slot), batch_sizes=sizes))
+        self.storage.contents.settings[track] = settings
+        self.num_renewed += 1
+        return self.past(slot)
+
+    def snapshots(self, slot: int) -> Snapshots | None:
+        """Copies of the snapshots that a slot meets, or None."""
+        past = self.past(slot) if self.num_met(slot) else None
+        if past is None:
+            return None
+        slots = (self.schedule.last_slot(cell, before=slot) for cell in past.filled)
+        return Snapshots(
+            past.class_weights[past.filled],
+            past.embeddings[past.filled],
+            past.labels[past.filled],
+            tuple(past.batch_sizes[cell] for cell in past.filled),
+            tuple(self.schedule.step_of_slot(s) for s in slots),
+        )
+
+    def remember(
+        self,
+        slot: int,
+        class_weights: torch.Tensor,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor,
+        notes: Notes | None = None,
+    ) -> None:
+        """Store a copy of a slot's snapshot in the place of the oldest of its track.
+
+        There is room for it: see `Storage.make_room`. Done again it changes nothing.
+
+        Args:
+            class_weights: (C K, D), detached. They are left out where the snapshot
+                belongs to those of an earlier one.
+            embeddings: (B, D), detached.
+            labels: (B,).
+            notes: what the algorithm wants to be kept beside the snapshot.
+        """
+        place = track, cell = self.schedule.place(slot)
+        contents, tensors = self.storage.contents, self.storage.contents.tensors
+        none = [0] * self.schedule.num_cells
+        sizes = contents.batch_sizes.setdefault(track, none)
+        sizes[cell] = 0  # until all of it is there
+        if not self._has_weights(slot):
+            at = self.schedule.weights_track(slot), cell
+            self.storage.write("class_weights", at, class_weights)
+            if self.schedule.class_weights_every:
+                none = [-1] * self.schedule.num_cells
+                stretches = contents.stretches.setdefault(at[0], none)
+                stretches[cell] = self.schedule.stretch(slot)
+        self.storage.write("embeddings", place, embeddings)
+        fill(tensors["labels"][place], labels)
+        if notes is not None:
+            fill(tensors["terms"][place], notes.terms)
+            # In this order: over itself, the snapshot has what it noted.
+            fill(tensors["lse"][track, :, :, cell].t(), notes.lse_of_met.t())
+            fill(tensors["lse"][place], notes.lse)
+            contents.settings[track] = notes.settings
+        contents.versions = contents.versions_now()
+        sizes[cell] = len(labels)
+
+    def forget(self, slot: int) -> None:
+        """Leave a hole at a slot: it counts, and is never met again."""
+        track, cell = self.schedule.place(slot)
+        if track in self.storage.contents.batch_sizes:
+            self.storage.contents.batch_sizes[track][cell] = 0
+
+    def forget_class_weights(self, slot: int) -> None:
+        """Leave a hole where a slot's class weights are, and all that belongs to it."""
+        if self._has_weights(slot):
+            weights_track, (_, cell) = (
+                self.schedule.weights_track(slot),
+                self.schedule.place(slot),
+            )
+            for track, sizes in self.storage.contents.batch_sizes.items():
+                if self.schedule.weights_track(track) == weights_track:
+                    sizes[cell] = 0
+            self.storage.contents.stretches[weights_track][cell] = -1
+
+    def fetch_ahead(self, slot: int) -> None:
+        """Begin to copy what this slot will meet, if it lies on another device."""
+        if self.num_met(slot):
+            self.storage.fetch(self._tracks(slot))
+
+    def _tracks(self, slot: int) -> dict[str, int]:
+        """By the name of vectors, their track."""
+        tracks = self.schedule.weights_track(slot), self.schedule.place(slot)[0]
+        return dict(zip(VECTORS, tracks))
+
+    def _has_weights(self, slot: int) -> bool:
+        """Whether an earlier snapshot has brought the class weights of this slot's."""
+        if self.schedule.class_weights_every is None:
+            return False
+        stretches = self.storage.contents.stretches.get(
+            self.schedule.weights_track(slot)
+        )
+        _, cell = self.schedule.place(slot)
+        return stretches is not None and stretches[cell] == self.schedule.stretch(slot)

@@ -1,0 +1,104 @@
+"""Blocks of logits alone, and what is kept of them beside a snapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .kernel import Kernel
+from .snapshots import Notes, Past
+
+
+def logits(
+    kernel: Kernel,
+    anchors: torch.Tensor,
+    candidates: torch.Tensor,
+    dtype: torch.dtype,
+) -> tuple[torch.Tensor, Any]:
+    """A block (A, C) in `dtype`, of vectors one of which has the scale in it.
+
+    Also what `kernel.centers.grad` needs.
+    """
+    Z, kept = kernel.centers.logits(anchors @ candidates.t())
+    Z = Z.to(dtype)
+    return (Z.add_(kernel.shift) if kernel.shift else Z), kept
+
+
+@torch.no_grad()
+def lse(
+    kernel: Kernel, anchors: torch.Tensor, candidates: torch.Tensor
+) -> torch.Tensor:
+    """lse(a, b) (A,) of the anchors and candidates of two steps."""
+    exact = torch.promote_types(anchors.dtype, torch.float32)
+    return logits(kernel, kernel.scale * anchors, candidates, exact)[0].logsumexp(1)
+
+
+@torch.no_grad()
+def lse_of_self(
+    kernel: Kernel,
+    embeddings: torch.Tensor,
+    class_weights: torch.Tensor,
+    labels: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Terms (A,) and lse(a, a) (A,) of one snapshot."""
+    terms = kernel.terms(embeddings, class_weights, labels)
+    anchors, candidates = kernel.ordered(embeddings, class_weights)
+    exact = torch.promote_types(anchors.dtype, torch.float32)
+    Z, _ = logits(kernel, kernel.scale * anchors, candidates, exact)
+    kernel.mark(Z, labels, terms)
+    return terms.to(exact), kernel.logsumexp(Z)
+
+
+@torch.no_grad()
+def of_shared_class_weights(
+    kernel: Kernel,
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    past: Past,
+    of_step: Notes,
+) -> Notes:
+    """Notes of a snapshot whose class weights are an earlier one's.
+
+    It costs N + 1 blocks that no step computes else: the class weights with its own
+    embeddings, and with those of the snapshots it met.
+
+    Args:
+        of_step: those that it would have with its own class weights.
+    """
+    weights = past.shared_class_weights
+    assert weights is not None
+    weights = weights.to(embeddings.dtype)
+    terms, of_self = lse_of_self(kernel, embeddings, weights, labels)
+    over_met, of_met = of_step.lse.clone(), of_step.lse_of_met.clone()
+    over_met[:, past.cell] = of_self
+    for cell in past.filled:
+        met = past.embeddings[cell, : past.batch_sizes[cell]].to(weights.dtype)
+        if kernel.anchors == "class_weights":
+            over_met[:, cell] = lse(kernel, weights, met)
+        else:
+            of_met[cell, : len(met)] = lse(kernel, met, weights)
+    return Notes(terms, over_met, of_met, of_step.settings)
+
+
+def renew(kernel: Kernel, past: Past, dtype: torch.dtype) -> None:
+    """All notes of a track from scratch, in place.
+
+    Args:
+        dtype: to compute in.
+    """
+    real = {
+        cell: past.embeddings[cell, : past.batch_sizes[cell]].to(dtype)
+        for cell in past.filled
+    }
+    for a in past.filled:
+        embeddings, labels = real[a], past.labels[a, : len(real[a])]
+        weights = past.class_weights[a].to(dtype)
+        terms, of_self = lse_of_self(kernel, embeddings, weights, labels)
+        past.terms[a, : len(terms)] = terms
+        past.lse[a, : len(terms), a] = of_self
+        for b in past.filled:
+            if a != b:
+                anchors = kernel.ordered(embeddings, weights)[0]
+                candidates = kernel.ordered(real[b], past.class_weights[b].to(dtype))[1]
+                past.lse[a, : len(anchors), b] = lse(kernel, anchors, candidates)

@@ -1,0 +1,1 @@
+"""All that knows pytorch-metric-learning (PML), version 2.9."""

@@ -1,0 +1,179 @@
+"""What each loss makes of an embedding and a class weight, for those at O(N).
+
+A function takes a loss and gives its kernel, or None where the loss, as it is set up
+now, has none: a distance or cross-entropy that is not known goes by concatenation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_metric_learning import distances
+
+from ..core.centers import MaxOfCenters, OneCenter, SoftmaxOfCenters
+from ..core.kernel import Kernel, Margin, ProxyAnchor, RowSoftmax
+
+_LEAST_LENGTH = 1e-12  # of torch.nn.functional.normalize
+
+
+def softmax(loss: Any) -> Kernel | None:
+    """Embeddings and class weights as they are."""
+    return RowSoftmax() if _is_plain_product(loss) else None
+
+
+def norm_softmax(loss: Any, factor: float = 1) -> Kernel | None:
+    """Class weights of unit length."""
+    scale = factor * float(loss.scale)
+    return RowSoftmax(scale, class_norm=2.0) if _is_plain_product(loss) else None
+
+
+def proxy_nca(loss: Any) -> Kernel | None:
+    """Of -scale ||x - w||^2, with ||w|| = 1, only 2 scale x.w differs by class."""
+    return norm_softmax(loss, factor=2)
+
+
+def pml_proxy_nca(loss: Any) -> Kernel | None:
+    """Squared distances of unit vectors, likewise."""
+    distance = loss.distance
+    is_squared = distance.p == 2 and distance.power == 2
+    if type(distance) is not distances.LpDistance or not is_squared:
+        return None
+    if not distance.normalize_embeddings:
+        return None
+    scale = 2 * float(loss.softmax_scale)
+    return RowSoftmax(scale, embedding_norm=2.0, class_norm=2.0)
+
+
+def normalized_softmax(loss: Any) -> Kernel | None:
+    """Class weights have unit length whether embeddings do or not."""
+    if not _is_softmax_of_products(loss):
+        return None
+    p = float(loss.distance.p)
+    scale = 1 / float(loss.temperature)
+    return RowSoftmax(scale, embedding_norm=_norm(loss), class_norm=p)
+
+
+def cosine_margin(loss: Any, centers: OneCenter = OneCenter()) -> Kernel | None:
+    """CosFace and ArcFace: a margin on the cosine, then the scale."""
+    scale, p = float(loss.scale), _norm(loss)
+    if p is None or scale <= 0 or not _is_softmax_of_products(loss):
+        return None
+    return RowSoftmax(
+        scale,
+        centers=centers,
+        embedding_norm=p,
+        class_norm=p,
+        numbers=_margin(loss),
+        margin=_on_cosine(loss, scale),
+    )
+
+
+def sub_center(loss: Any) -> Kernel | None:
+    return cosine_margin(loss, MaxOfCenters(loss.sub_centers))
+
+
+def sphere_face(loss: Any) -> Kernel | None:
+    """Embeddings keep their length."""
+    return _long_vectors(loss, class_norm=2.0)
+
+
+def large_margin(loss: Any) -> Kernel | None:
+    """Embeddings and class weights keep their length."""
+    return _long_vectors(loss, class_norm=None)
+
+
+def soft_triple(loss: Any) -> Kernel | None:
+    if not _is_softmax_of_products(loss):
+        return None
+    la, gamma, margin = (float(getattr(loss, n)) for n in ("la", "gamma", "margin"))
+    p = _norm(loss)
+    return RowSoftmax(
+        centers=SoftmaxOfCenters(loss.centers_per_class, gamma, la),
+        embedding_norm=p,
+        class_norm=p,
+        numbers=(margin,),
+        margin=lambda logits, embeddings, weights: logits - la * margin,
+    )
+
+
+def proxy_anchor(loss: Any) -> Kernel | None:
+    if not _is_inner_product(loss.distance):
+        return None
+    alpha, p = float(loss.alpha), _norm(loss)
+    shift = alpha * float(loss.margin)
+    return ProxyAnchor(alpha, shift, embedding_norm=p, class_norm=p)
+
+
+def _long_vectors(loss: Any, class_norm: float | None) -> Kernel | None:
+    scale = float(loss.scale)
+    if _norm(loss) != 2 or scale <= 0 or not _is_softmax_of_products(loss):
+        return None
+    return RowSoftmax(
+        scale,
+        class_norm=class_norm,
+        numbers=_margin(loss),
+        margin=_on_cosine(loss, scale, True, class_norm is None),
+    )
+
+
+def _on_cosine(
+    loss: Any,
+    scale: float,
+    long_embeddings: bool = False,
+    long_class_weights: bool = False,
+) -> Margin:
+    """The loss's own change of a target's cosine, by which no length is divided."""
+
+    def margin(
+        logits: torch.Tensor, embeddings: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
+        cosine, lengths = logits / scale, []
+        if long_embeddings:
+            lengths.append(torch.linalg.vector_norm(embeddings, dim=1))
+        if long_class_weights:
+            lengths.append(torch.linalg.vector_norm(weights[:, 0], dim=1))
+        for length in lengths:
+            cosine = cosine / length.clamp_min(_LEAST_LENGTH)
+        target: torch.Tensor = loss.modify_cosine_of_target_classes(cosine)
+        for length in lengths:
+            target = target * length
+        return target * scale
+
+    return margin
+
+
+def _margin(loss: Any) -> tuple[float, ...]:
+    return (float(getattr(loss, "margin", 0)),)
+
+
+def _norm(loss: Any) -> float | None:
+    distance = loss.distance
+    return float(distance.p) if distance.normalize_embeddings else None
+
+
+def _is_inner_product(distance: Any) -> bool:
+    kinds = (distances.CosineSimilarity, distances.DotProductSimilarity)
+    return type(distance) in kinds and bool(distance.power == 1)
+
+
+def _is_plain_product(loss: Any) -> bool:
+    distance = loss.distance
+    return (
+        type(distance) is distances.DotProductSimilarity
+        and distance.power == 1
+        and not distance.normalize_embeddings
+    )
+
+
+def _is_softmax_of_products(loss: Any) -> bool:
+    """Whether its cross-entropy, too, is the one that PML's losses come with."""
+    module = getattr(loss, "cross_entropy", None)
+    is_plain = module is None or (
+        type(module) is torch.nn.CrossEntropyLoss
+        and module.weight is None
+        and module.ignore_index == -100
+        and module.label_smoothing == 0
+        and module.reduction == "none"
+    )
+    return is_plain and _is_inner_product(loss.distance)

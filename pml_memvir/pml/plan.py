@@ -1,0 +1,229 @@
+"""How a loss, as it is set up now, is computed with virtual classes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..core import notes
+from ..core.exact import exact
+from ..core.form import Form
+from ..core.kernel import Kernel, ProxyAnchor, unit
+from ..core.memory import SnapshotMemory
+from ..core.snapshots import Notes, Outcome
+from ..core.values import integer
+from . import reduction
+from .concatenation import concatenation
+from .settings import Seen, needs_own_forward, number_of
+from .specs import LossSpec, is_built_in, spec_of
+
+CHOICES = ("auto", "concatenation")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Computes a step's loss with what it meets, and what is to be remembered.
+
+    Attributes:
+        loss: the inner loss.
+        spec: of its class.
+        form: in what form it wants to meet snapshots.
+        kernel: how it can be had at O(N); None: by concatenation.
+        settings: a number for those that notes depend on.
+        chunk_steps: see MemVir.
+    """
+
+    loss: Any
+    spec: LossSpec
+    form: Form
+    kernel: Kernel | None
+    settings: int
+    chunk_steps: int | None
+
+    @property
+    def parameter(self) -> torch.nn.Parameter:
+        """That of the class weights."""
+        return self.spec.get(self.loss)
+
+    @property
+    def class_weights(self) -> torch.Tensor:
+        """As (C K, D), detached; a view, not a copy."""
+        return self.spec.class_weights(self.loss).detach()
+
+    @property
+    def embedding_size(self) -> int:
+        return self.spec.embedding_size(self.loss)
+
+    def fit(self, memory: SnapshotMemory) -> str:
+        """Have a memory follow the loss.
+
+        Returns:
+            why it cannot, and is to be emptied, or "".
+        """
+        weights = self.class_weights
+        if memory.storage.was_written_to():
+            return "its tensors have been changed in place, and are no snapshots"
+        if not memory.storage.holds(weights):
+            shape = tuple(self.parameter.shape)
+            return f"the class weights now have shape {shape}"
+        if reason := memory.storage.adapt(self.form):
+            return reason
+        memory.storage.follow(weights.device, weights.dtype)
+        return ""
+
+    def spare_class_weights(self, embeddings: Any) -> Any:
+        """Under CPU autocast, embeddings in the class weights' dtype.
+
+        PML's losses bring their parameter to the embeddings' dtype, save under
+        autocast; but they ask for CUDA's only, and would leave it in bfloat16 for good.
+        """
+        if not is_autocast("cpu") or not isinstance(embeddings, torch.Tensor):
+            return embeddings
+        if embeddings.device.type != "cpu" or not embeddings.is_floating_point():
+            return embeddings
+        return embeddings.to(self.parameter.dtype)
+
+    def __call__(
+        self,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor,
+        indices_tuple: Any,
+        memory: SnapshotMemory,
+        slot: int,
+    ) -> Outcome:
+        if self.kernel is not None:
+            return self._exact(
+                self.kernel, embeddings, labels, indices_tuple, memory, slot
+            )
+        virtual = memory.snapshots(slot)
+        if virtual is None:
+            return self.plain(embeddings, labels, indices_tuple)
+        value = concatenation(
+            self.loss, self.spec, embeddings, labels, indices_tuple, virtual
+        )
+        return self._as_it_is(value, embeddings)
+
+    def plain(
+        self, embeddings: torch.Tensor, labels: torch.Tensor, indices_tuple: Any
+    ) -> Outcome:
+        """The inner loss itself."""
+        return self._as_it_is(self.loss(embeddings, labels, indices_tuple), embeddings)
+
+    def _as_it_is(self, value: Any, embeddings: torch.Tensor) -> Outcome:
+        return Outcome(value, self.class_weights, embeddings.detach())
+
+    def _exact(
+        self,
+        kernel: Kernel,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor,
+        indices_tuple: Any,
+        memory: SnapshotMemory,
+        slot: int,
+    ) -> Outcome:
+        loss, spec = self.loss, self.spec
+        parameter = spec.get(loss)
+        is_alike = parameter.dtype == embeddings.dtype
+        if not is_alike or parameter.device != embeddings.device:
+            spec.before_loss(loss, embeddings)
+        weights = spec.class_weights(loss)
+        with _without_autocast(embeddings.device.type):
+            embeddings = embeddings.to(weights.dtype)
+            past = memory.past(slot, embeddings.device)
+            if past.filled and past.settings != self.settings:
+                past = memory.renew(
+                    slot,
+                    self.settings,
+                    lambda whole: notes.renew(kernel, whole, weights.dtype),
+                )
+            x = unit(embeddings, kernel.embedding_norm)
+            w = unit(weights, kernel.class_norm)
+            mined = reduction.weights_of(
+                indices_tuple, labels, embeddings.dtype, spec.weighs_anchors_only
+            )
+            reduce = reduction.reduction(kernel, loss, embeddings, labels, mined, past)
+            is_turned = isinstance(kernel, ProxyAnchor)
+            penalty = mined - 1 if is_turned and mined is not None else None
+            value, step = exact(
+                x, w, labels, kernel, past, reduce, penalty, self.chunk_steps
+            )
+            if loss.weight_regularizer or loss.embedding_regularizer:
+                value = value + reduction.regularisation(
+                    loss, weights, embeddings, labels
+                )
+        x, w = x.detach(), w.detach()
+
+        def made() -> Notes:
+            with torch.no_grad(), _without_autocast(x.device.type):
+                return step.notes(x, w, self.settings)
+
+        return Outcome(value, w, x, made, step.insight())
+
+
+class Planner:
+    """Plans for one loss, made anew when anything in it has changed.
+
+    Args:
+        wanted: "auto" or "concatenation".
+        chunk_steps: see MemVir.
+    """
+
+    def __init__(self, wanted: str, chunk_steps: int | None) -> None:
+        if chunk_steps is not None:
+            chunk_steps = integer("chunk_steps", chunk_steps, least=1)
+        self.wanted, self.chunk_steps = wanted, chunk_steps
+        self._last: tuple[Seen, Plan] | None = None
+
+    def __call__(self, loss: torch.nn.Module) -> Plan:
+        """The fastest way for the loss as it is set up now, or the one wanted.
+
+        Raises:
+            ValueError: the loss is not supported.
+        """
+        if self._last is None or not self._last[0].is_still(loss):
+            self._last = Seen(loss), self._make(loss)
+        return self._last[1]
+
+    def _make(self, loss: Any) -> Plan:
+        spec = spec_of(loss)
+        reduction.check(loss)
+        size = spec.num_classes(loss), spec.num_centers(loss)
+        if self.wanted == "auto" and (kernel := _kernel(loss, spec)):
+            form = Form(kernel.name, *size, kernel.embedding_norm, kernel.class_norm)
+            numbers = (kernel.scale, kernel.shift, kernel.centers, kernel.numbers)
+            settings = number_of(loss, *numbers)
+            return Plan(loss, spec, form, kernel, settings, self.chunk_steps)
+        return Plan(loss, spec, Form("concatenation", *size), None, 1, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None}
+
+
+def _kernel(loss: Any, spec: LossSpec) -> Kernel | None:
+    """Of losses of exactly the class of their spec that do what it says."""
+    if spec.kernel is None or not is_built_in(loss):
+        return None
+    if needs_own_forward(loss, spec.get(loss)):
+        return None
+    kernel = spec.kernel(loss)
+    if kernel is None or not reduction.is_supported(kernel, loss.reducer):
+        return None
+    return kernel
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    if is_autocast(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
+
+
+def is_autocast(device_type: str) -> bool:
+    try:
+        return torch.is_autocast_enabled(device_type)
+    except TypeError:  # torch < 2.4
+        if device_type == "cpu":
+            return torch.is_autocast_cpu_enabled()
+        return torch.is_autocast_enabled()

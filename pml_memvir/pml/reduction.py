@@ -1,0 +1,193 @@
+"""From log-sum-exps and terms to one number, by the inner loss's reducer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pytorch_metric_learning import reducers
+from pytorch_metric_learning.losses import ProxyAnchorLoss
+from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
+
+from ..core.kernel import Kernel, ProxyAnchor
+from ..core.reduce import Reduce, Weights
+from ..core.snapshots import Past
+
+# Reducers whose value is linear in the losses: its gradient is known before they are.
+_LINEAR = (
+    reducers.ClassWeightedReducer,
+    reducers.DivisorReducer,
+    reducers.MeanReducer,
+    reducers.SumReducer,
+)
+_KNOWN = (*_LINEAR, reducers.AvgNonZeroReducer, reducers.ThresholdReducer)
+
+
+def check(loss: torch.nn.Module) -> None:
+    """Refuse ClassWeightedReducer under ProxyAnchorLoss, whose losses are no rows."""
+    reducer = getattr(loss, "reducer", None)
+    if isinstance(loss, ProxyAnchorLoss) and isinstance(reducer, torch.nn.Module):
+        if any(isinstance(m, reducers.ClassWeightedReducer) for m in reducer.modules()):
+            raise ValueError(
+                "ClassWeightedReducer does not weigh classes under ProxyAnchorLoss, "
+                "whose losses are one a class, not one a row: use another reducer"
+            )
+
+
+def is_supported(kernel: Kernel, reducer: Any) -> bool:
+    """Whether it is one of PML's own that reduce loss by loss, and plainly so."""
+    if isinstance(kernel, ProxyAnchor):
+        return type(reducer) is reducers.MultipleReducers and all(
+            type(_of_term(reducer, name)) in _KNOWN for name in ("pos_loss", "neg_loss")
+        )
+    if type(reducer) is reducers.MultipleReducers:
+        parts = [*reducer.reducers.values(), reducer.default_reducer]
+        return all(is_supported(kernel, part) for part in parts)
+    reducer = _innermost(reducer)
+    return type(reducer) in _KNOWN and type(reducer) is not reducers.DivisorReducer
+
+
+def reduction(
+    kernel: Kernel,
+    loss: Any,
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor | None,
+    past: Past,
+) -> Reduce:
+    """Actual and virtual anchors together.
+
+    Args:
+        embeddings: (B, D), the actual ones.
+        labels: (B,).
+        weights: (B,), a miner's; None: all are 1.
+        past: what is met.
+    """
+    if isinstance(kernel, ProxyAnchor):
+        return _OfProxies(loss, embeddings, labels, past)
+    return _OfEmbeddings(loss, embeddings, labels, weights, past)
+
+
+def weights_of(
+    mined: Any, labels: torch.Tensor, dtype: torch.dtype, anchors_only: bool
+) -> torch.Tensor | None:
+    """A miner's weights (B,); None where it has mined nothing or all weigh 1."""
+    if mined is None:
+        return None
+    weights: torch.Tensor = lmu.convert_to_weights(
+        mined, labels, dtype=dtype, using_ref=anchors_only
+    )
+    return weights
+
+
+class _OfEmbeddings(Reduce):
+    """A softmax's losses are log-sum-exps less target logits.
+
+    Args:
+        labels: (B,), of actual embeddings.
+        weights: (B,), a miner's; virtual ones have 1. None: all are 1.
+    """
+
+    def __init__(
+        self,
+        loss: Any,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor,
+        weights: torch.Tensor | None,
+        past: Past,
+    ) -> None:
+        self.reducer: Any = loss.reducer
+        if type(self.reducer) is reducers.MultipleReducers:
+            self.reducer = _of_term(self.reducer, "loss")
+        self.is_linear = type(_innermost(self.reducer)) in _LINEAR
+        # By far the most frequent; what PML's reducer returns, in one operation.
+        self.is_mean = type(self.reducer) is reducers.MeanReducer and weights is None
+        self.embeddings, self.labels, self.weights = embeddings, labels, weights
+        if not self.is_mean:
+            virtual = past.real_labels.to(labels)
+            self.labels = torch.cat([labels, virtual])
+            if weights is not None:
+                self.weights = torch.cat([weights, weights.new_ones(len(virtual))])
+
+    def __call__(self, lse: torch.Tensor, terms: torch.Tensor) -> torch.Tensor:
+        losses = lse - terms
+        if self.is_mean:
+            return losses.mean()
+        if self.weights is not None:
+            losses = losses * self.weights
+        value: torch.Tensor = self.reducer(
+            {"loss": _info(losses)}, self.embeddings, self.labels
+        )
+        return value
+
+    def gradient(self, lse: torch.Tensor, terms: torch.Tensor) -> Weights:
+        if not self.is_mean:
+            return super().gradient(lse, terms)
+        return 1 / len(lse), -1 / len(lse)
+
+
+class _OfProxies(Reduce):
+    """Proxy-Anchor reduces positive and negative terms by themselves."""
+
+    def __init__(
+        self, loss: Any, embeddings: torch.Tensor, labels: torch.Tensor, past: Past
+    ) -> None:
+        self.reducer, self.num_classes = loss.reducer, len(loss.proxies)
+        self.embeddings, self.labels, self.past = embeddings, labels, past
+        names = "pos_loss", "neg_loss"
+        self.reducers = {name: _of_term(self.reducer, name) for name in names}
+        self.is_linear = all(type(r) in _LINEAR for r in self.reducers.values())
+
+    def __call__(self, lse: torch.Tensor, terms: torch.Tensor) -> torch.Tensor:
+        of_term: dict[str, tuple[torch.Tensor, Any]] = {
+            "pos_loss": (terms, self._with_positives()),
+            "neg_loss": (lse, len(lse)),
+        }
+        total: Any = 0
+        for name, (losses, divisor) in of_term.items():
+            reducer = self.reducers[name]
+            if type(reducer) is reducers.DivisorReducer:
+                # The same, without asking the device whether the divisor is 0.
+                total = total + losses.sum() / divisor
+            else:
+                info = {name: {**_info(losses), "divisor": divisor}}
+                total = total + reducer(info, self.embeddings, self.labels)
+        value: torch.Tensor = total
+        return value
+
+    def _with_positives(self) -> torch.Tensor:
+        """How many proxies have positives. A tensor: a device is not waited for."""
+        past, C = self.past, self.num_classes
+        cells = torch.arange(1, len(past.batch_sizes) + 1, device=past.labels.device)
+        virtual = replace(past, labels=past.labels + C * cells.unsqueeze(1)).real_labels
+        has = self.labels.new_zeros((len(cells) + 1) * C)
+        return has.scatter_(0, torch.cat([self.labels, virtual.to(has)]), 1).sum()
+
+
+def regularisation(
+    loss: Any, weights: torch.Tensor, embeddings: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor | float:
+    """What regularisers add for class weights (C K, D) and embeddings (B, D)."""
+    loss_dict: dict[str, Any] = {}
+    loss.add_weight_regularization_to_loss_dict(loss_dict, weights)
+    loss.add_embedding_regularization_to_loss_dict(loss_dict, embeddings)
+    return loss.reducer(loss_dict, embeddings, labels) if loss_dict else 0.0
+
+
+def _info(losses: torch.Tensor) -> dict[str, Any]:
+    """As PML's losses hand them to their reducer."""
+    indices = torch.arange(len(losses), device=losses.device)
+    return {"losses": losses, "indices": indices, "reduction_type": "element"}
+
+
+def _of_term(reducer: Any, name: str) -> Any:
+    """Of several reducers the one for this term."""
+    parts = reducer.reducers
+    return parts[name] if name in parts else reducer.default_reducer
+
+
+def _innermost(reducer: Any) -> Any:
+    while type(reducer) is reducers.PerAnchorReducer:
+        reducer = reducer.reducer
+    return reducer

@@ -1,0 +1,218 @@
+"""What can be read of MemVir: settings, counters, numbers to watch, and its loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from .core.memory import SnapshotMemory
+from .core.progress import Progress
+from .core.values import integer
+from .pml.plan import Plan, Planner
+from .training.steps import Steps
+from .training.watch import Watch
+
+SETTINGS = (
+    "num_steps",
+    "step_gap",
+    "warmup_steps",
+    "num_virtual_classes",
+    "num_non_finite",
+)
+RECORDED = (
+    "share_of_actual_classes",
+    "share_of_own_copies",
+    "share_of_other_copies",
+    "actual_loss",
+    "virtual_loss",
+    "log_num_copies",
+    "cosine_to_newest",
+    "cosine_to_oldest",
+)
+
+
+class Readings(torch.nn.Module):
+    """All of it is read from the parts that MemVir has; nothing is kept here.
+
+    Numbers to watch are computed when they are read, and record-keeper reads them when
+    it logs. They are NaN where there is nothing to tell: before there are virtual
+    classes, the shares for Proxy-Anchor, which has no softmax for an embedding, and all
+    but the cosines for losses that go by concatenation. In docs/tuning.md is how to
+    understand them.
+    """
+
+    loss: torch.nn.Module
+    _memory: SnapshotMemory
+    _planner: Planner
+    _progress: Progress
+    _steps: Steps
+    _watch: Watch
+
+    @property
+    def step(self) -> int:
+        """t, training steps so far."""
+        return self._steps.step
+
+    @property
+    def num_steps(self) -> int:
+        """N. Fixed, as the memory is laid out for it."""
+        return self._memory.schedule.num_steps
+
+    @property
+    def step_gap(self) -> int:
+        """M. Fixed, as the memory is laid out for it."""
+        return self._memory.schedule.step_gap
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Forward calls that make a step. Fixed."""
+        return self._memory.schedule.accumulation_steps
+
+    @property
+    def snapshot_every(self) -> int:
+        """Steps of which one leaves a snapshot. Fixed."""
+        return self._memory.schedule.snapshot_every
+
+    @property
+    def class_weights_every(self) -> int | None:
+        """Steps that share class weights; None: each snapshot has its own. Fixed."""
+        return self._memory.schedule.class_weights_every
+
+    @property
+    def algorithm_used(self) -> str:
+        """How the loss, as it is set up now, is computed.
+
+        "row_softmax" or "proxy_anchor", which are fast, or "concatenation".
+        """
+        return self._plan.form.algorithm
+
+    @property
+    def num_virtual_steps(self) -> int:
+        """Snapshots that the last training step met."""
+        return self._progress.num_virtual_steps
+
+    @property
+    def num_virtual_classes(self) -> int:
+        """Virtual classes that the last training step met."""
+        return self.num_virtual_steps * self._plan.form.num_classes
+
+    @property
+    def num_non_finite(self) -> int:
+        """Forward calls so far that had NaN or infinity and were not remembered.
+
+        On a GPU the last one is not counted before it has been computed.
+        """
+        return self._progress.num_non_finite
+
+    @property
+    def num_emptied(self) -> int:
+        """Times that the memory was emptied as it did not fit the loss any more."""
+        return self._progress.num_emptied
+
+    @property
+    def num_renewed(self) -> int:
+        """Tracks of the memory whose notes were made anew for another setting."""
+        return self._memory.num_renewed
+
+    @property
+    def memory_nbytes(self) -> int:
+        """Bytes that the memory occupies now."""
+        return self._memory.storage.nbytes
+
+    @property
+    def share_of_actual_classes(self) -> float:
+        """Mean probability of actual embeddings on the C actual classes."""
+        return self._watch.share(0)
+
+    @property
+    def share_of_own_copies(self) -> float:
+        """The same on old copies of their own class."""
+        return self._watch.share(1)
+
+    @property
+    def share_of_other_copies(self) -> float:
+        """The same on old copies of other classes."""
+        return self._watch.share(2)
+
+    @property
+    def actual_loss(self) -> float:
+        """Mean loss of actual embeddings, before reducer and miner weights.
+
+        Proxy-Anchor: the mean of the sum of its two terms over actual proxies.
+        """
+        return self._watch.actual_loss
+
+    @property
+    def virtual_loss(self) -> float:
+        """The same of virtual ones."""
+        return self._watch.virtual_loss
+
+    @property
+    def log_num_copies(self) -> float:
+        """ln(n + 1), n being the snapshots met.
+
+        The least loss of an embedding whose class cannot be told from its n copies.
+        """
+        return self._watch.log_num_copies
+
+    @property
+    def warmup_steps(self) -> int:
+        """U. Can be set at any time; the step counter goes on, and what is in the
+        memory by then is still met until it is too old."""
+        return self._progress.warmup_steps
+
+    @warmup_steps.setter
+    def warmup_steps(self, value: int) -> None:
+        self._progress.warmup_steps = integer("warmup_steps", value, least=0)
+
+    @property
+    def cosine_to_newest(self) -> float:
+        """Mean cosine of the class weights and those of the newest snapshot met next.
+
+        1 less this is their drift in one step gap.
+        """
+        return next(iter(self._cosines(slice(0, 1))), math.nan)
+
+    @property
+    def cosine_to_oldest(self) -> float:
+        """The same of the oldest snapshot met next."""
+        return next(iter(self._cosines(slice(-1, None))), math.nan)
+
+    def cosines_to_snapshots(self) -> list[float]:
+        """Mean cosine of today's class weights and each snapshot's, newest first.
+
+        The snapshots are those that the next training step will meet.
+        """
+        return self._cosines(slice(None))
+
+    @property
+    def _plan(self) -> Plan:
+        """How the loss is computed as it is now."""
+        return self._planner(self.loss)
+
+    def _cosines(self, which: slice) -> list[float]:
+        return self._watch.cosines(self._plan.class_weights, which)
+
+    def __getattr__(self, name: str) -> Any:
+        """Public attributes of the loss, but for `module`: with it, record-keeper and
+        others would take the wrapper for DataParallel."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if _is_private(name):
+                raise
+        return getattr(self.loss, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        inner = self.__dict__.get("_modules", {}).get("loss")
+        is_mine = name in self.__dict__ or hasattr(type(self), name)
+        if inner is None or _is_private(name) or is_mine or not hasattr(inner, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(inner, name, value)
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") or name in ("loss", "module")

@@ -1,0 +1,1 @@
+"""MemVir's state in and out: tensors only, and all of it or nothing."""

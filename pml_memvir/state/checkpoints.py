@@ -1,0 +1,228 @@
+"""MemVir's part of a state dict: all of it is loaded or, on an error, nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..core.form import Form
+from ..core.memory import SnapshotMemory
+from ..core.progress import Progress
+from ..core.ranks import rank_and_world_size
+from ..core.warn import warn
+from . import tensors, version_1
+
+PREFIX = "memory."
+_COUNTED = ("calls", "warmup_steps", "num_virtual_steps", "num_non_finite")
+
+
+class CheckpointError(ValueError, RuntimeError):
+    """A checkpoint that does not fit. (PyTorch's own loading errors are RuntimeErrors;
+    KeyError and OSError would be swallowed by PML's loaders.)"""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a state dict has for the wrapper.
+
+    Attributes:
+        loaded: its own part; None: there is none.
+        has_weights: whether there is anything of the loss.
+    """
+
+    loaded: tensors.Loaded | None
+    has_weights: bool
+
+    @property
+    def resets(self) -> bool:
+        """Whether the memory is another one, or its class weights have changed."""
+        return self.loaded is not None or self.has_weights
+
+
+class Checkpoints:
+    """Reads and writes the memory and what is counted, beside an inner loss.
+
+    A state dict holds tensors only: `loss.*`, as the loss names them, and `memory.*`.
+    """
+
+    def __init__(self, memory: SnapshotMemory, progress: Progress) -> None:
+        self._memory, self._progress = memory, progress
+        # None within a parent's call, where PyTorch collects what is missing.
+        self._is_strict: bool | None = None
+
+    @contextmanager
+    def strictly(self, strict: bool) -> Iterator[None]:
+        """Within a load_state_dict call of the wrapper itself."""
+        self._is_strict = strict
+        try:
+            yield
+        finally:
+            self._is_strict = None
+
+    def save(
+        self, prefix: str, settings: Mapping[str, Any], gather: bool, with_memory: bool
+    ) -> dict[str, torch.Tensor]:
+        """What goes into a state dict. As in any, large tensors are the live ones.
+
+        Args:
+            gather: whether the memory is of all ranks.
+        """
+        counters = {name: getattr(self._progress, name) for name in _COUNTED}
+        counters |= zip(("rank", "world_size"), _owner(gather))
+        memory = self._memory if with_memory else None
+        state = tensors.save(counters, settings, memory)
+        return {f"{prefix}{PREFIX}{name}": tensor for name, tensor in state.items()}
+
+    def load(
+        self,
+        wrapper: Any,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> Read:
+        """Check all of it; nothing is changed but `state_dict`, PyTorch's own copy.
+
+        What is of the memory is taken out of it, and a checkpoint of the loss alone is
+        moved to where a wrapper's has it: the loss's part comes next.
+
+        Raises:
+            CheckpointError: something is missing, damaged, or of other settings.
+        """
+        try:
+            state = self._taken_out(state_dict, prefix, wrapper._plan.form)
+            is_plain = not state and self._move_plain(wrapper, state_dict, prefix)
+            lacking = [] if is_plain else tensors.missing(state)
+            loaded = None
+            if state and not lacking:
+                owner = _owner(wrapper._gather)
+                settings, schedule = wrapper._settings(), self._memory.schedule
+                loaded = tensors.load(state, settings, owner, schedule)
+            names = [f"{PREFIX}{name}" for name in lacking]
+            if len(names) == len(tensors.COUNTERS) + 1:
+                names = [f"{PREFIX}*, the memory,"]
+            if self._is_strict and names:
+                raise ValueError(f"{', '.join(names)} is missing")
+            self._check_others(wrapper, state_dict, prefix)
+            has_weights = self._try_loss(
+                wrapper.loss, state_dict, f"{prefix}loss.", local_metadata
+            )
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            loss, said = type(wrapper.loss).__name__, " ".join(str(error).split())
+            raise CheckpointError(
+                f"the state does not fit MemVir({loss}): {said.rstrip('.')}. Nothing "
+                "has been loaded"
+            ) from error
+        if self._is_strict is None:
+            missing_keys += [f"{prefix}{PREFIX}{name}" for name in lacking]
+        return Read(loaded, has_weights)
+
+    def take_over(self, read: Read) -> None:
+        """What was read, into a memory that has been reset."""
+        loaded = read.loaded
+        if loaded is None:
+            return
+        if loaded.reason:
+            warn(f"MemVir starts with an empty memory: {loaded.reason}.")
+        if loaded.contents is not None:
+            self._memory.storage.contents = loaded.contents
+        for name in _COUNTED:
+            if name in loaded.counters:
+                setattr(self._progress, name, loaded.counters[name])
+
+    def _taken_out(
+        self, state_dict: dict[str, Any], prefix: str, form: Form
+    ) -> dict[str, Any]:
+        """What there is of MemVir's own, with the names of today."""
+        begin, old = f"{prefix}{PREFIX}", f"{prefix}{version_1.NAME}"
+        names = [key for key in state_dict if key.startswith(begin)]
+        state = {key[len(begin) :]: state_dict.pop(key) for key in names}
+        if old in state_dict:
+            schedule = self._memory.schedule
+            state |= version_1.convert(state_dict.pop(old), schedule, form)
+        return tensors.renamed(state)
+
+    def _move_plain(
+        self, wrapper: Any, state_dict: dict[str, Any], prefix: str
+    ) -> bool:
+        """Bring a checkpoint of the loss alone to where a wrapper's has it.
+
+        Returns:
+            whether it was one.
+        """
+        mine = f"{prefix}loss."
+        names = [key[len(prefix) :] for key in state_dict if key.startswith(prefix)]
+        if any(name.startswith("loss.") for name in names):
+            return False
+        part = {name: state_dict[prefix + name] for name in names}
+        try:
+            lacks = _copy(wrapper.loss).load_state_dict(part, strict=False)[0]
+        except RuntimeError:  # it has all, of another shape or kind
+            lacks = []
+        if lacks:
+            return False
+        for name in names:
+            state_dict[mine + name] = state_dict.pop(prefix + name)
+        return True
+
+    def _check_others(
+        self, wrapper: Any, state_dict: dict[str, Any], prefix: str
+    ) -> None:
+        """Of what is neither the loss's nor the memory's, all must be there."""
+        if not self._is_strict:
+            return
+        mine = {name for name in wrapper.state_dict() if not name.startswith(_OURS)}
+        names = (key[len(prefix) :] for key in state_dict if key.startswith(prefix))
+        given = {name for name in names if not name.startswith(_OURS)}
+        problems = [f"{name} is missing" for name in sorted(mine - given)]
+        problems += [f"{name} is unknown" for name in sorted(given - mine)]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def _try_loss(
+        self, loss: Any, state_dict: dict[str, Any], begin: str, local_metadata: Any
+    ) -> bool:
+        """Load the loss's part into a copy of it: what that raises, raises first.
+
+        Returns:
+            whether there is anything of it.
+        """
+        names = [key for key in state_dict if key.startswith(begin)]
+        part = {name[len(begin) :]: state_dict[name] for name in names}
+        assign = bool(local_metadata.get("assign_to_params_buffers", False))
+        for name, value in part.items():  # what PyTorch would not refuse
+            if isinstance(value, torch.Tensor) and value.is_complex():
+                raise ValueError(f"{name} must be real, got {value.dtype}")
+            if assign and isinstance(value, torch.Tensor) and value.is_inference():
+                raise ValueError(
+                    f"{name} must be no tensor of torch.inference_mode to be assigned"
+                )
+        trial = _copy(loss)
+        strict = bool(self._is_strict)
+        missing = trial.load_state_dict(part, strict=strict, assign=assign)[0]
+        return len(missing) < len(trial.state_dict())
+
+
+_OURS = ("loss.", PREFIX)
+
+
+def _owner(gather: bool) -> tuple[int, int]:
+    """Whose memory it is, by rank and world size; a gathered one is of no rank."""
+    return (0, 1) if gather else rank_and_world_size()
+
+
+def _copy(loss: torch.nn.Module) -> torch.nn.Module:
+    """Of its parameters and buffers; what else the loss has is shared."""
+    shared: dict[int, Any] = {}
+    for module in loss.modules():
+        for name, value in vars(module).items():
+            if name not in ("_parameters", "_buffers", "_modules"):
+                shared[id(value)] = value
+    return copy.deepcopy(loss, shared)

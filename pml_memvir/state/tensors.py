@@ -1,0 +1,255 @@
+"""The memory in state dicts: tensors only, and believed only after they are checked.
+
+Each has a name of its own. Counters are 0-d integers; what is text (settings, the form
+of what is stored) is JSON in bytes, blank behind. Some tools average, cast or filter
+whatever is in a state dict: what comes of a memory then is recognised as none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from ..core.contents import Contents, as_tensor
+from ..core.form import Form
+from ..core.grid import Size
+from ..core.memory import SnapshotMemory
+from ..core.schedule import Schedule
+from .seal import seal_of, sealed_track
+from .text import check_settings, counter, form_of, has_data, pack, unpack
+
+VERSION = 3
+READ = (2, 3)  # a 2 differs in names only
+_NAMES_OF_2 = {"own": "terms", "against": "lse", "keys": "note_settings"}
+COUNTERS = (
+    "version",
+    "calls",
+    "warmup_steps",
+    "num_virtual_steps",
+    "num_non_finite",
+    "rank",
+    "world_size",
+)
+TEXT, SEAL = "settings", "seal"
+BOOKKEEPING = ("batch_sizes", "stretches", "note_settings")
+STORAGE = ("class_weights", "embeddings", "labels", "terms", "lse")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a state dict has, checked, in tensors of its own.
+
+    Attributes:
+        counters: those of COUNTERS that are there as numbers.
+        contents: of the memory, or None.
+        reason: why there is no memory, or "".
+    """
+
+    counters: dict[str, int]
+    contents: Contents | None
+    reason: str = ""
+
+
+def save(
+    counters: Mapping[str, int],
+    settings: Mapping[str, Any],
+    memory: SnapshotMemory | None,
+) -> dict[str, torch.Tensor]:
+    """Tensors by name; those of the storage are the memory's own.
+
+    Args:
+        settings: what the memory depends on; plain values.
+        memory: None to leave it out.
+    """
+    counters = {**counters, "version": VERSION}
+    state = {name: _integer(counters[name]) for name in COUNTERS}
+    form = None if memory is None else memory.storage.contents.form
+    text = {"settings": settings, "form": None if form is None else asdict(form)}
+    state[TEXT] = pack(text)
+    if memory is not None:
+        memory.storage.finish()
+        contents, track = memory.storage.contents, sealed_track(
+            memory.schedule, counters["calls"]
+        )
+        state |= {**tables(contents, memory.schedule), **contents.tensors}
+        state[SEAL] = _integer(seal_of(contents.tensors, track))
+    return state
+
+
+def tables(contents: Contents, schedule: Schedule) -> dict[str, torch.Tensor]:
+    """What says which cells hold what."""
+    settings = {track: [number] for track, number in contents.settings.items()}
+    tracks, cells = schedule.num_tracks, schedule.num_cells
+    of_weights = schedule.num_weights_tracks
+    made = (
+        as_tensor(contents.batch_sizes, tracks, cells, 0),
+        as_tensor(contents.stretches, of_weights, cells, -1),
+        as_tensor(settings, tracks, 1, 0).flatten(),
+    )
+    return dict(zip(BOOKKEEPING, made))
+
+
+def missing(state: Mapping[str, Any]) -> list[str]:
+    """Names that belong to what is there and are not."""
+    names = [*COUNTERS, TEXT]
+    if any(name in state for name in (*BOOKKEEPING, SEAL, *STORAGE)):
+        names += [*BOOKKEEPING, SEAL]
+        sizes = state.get("batch_sizes")
+        is_filled = isinstance(sizes, torch.Tensor) and has_data(sizes) and sizes.any()
+        if is_filled or any(name in state for name in STORAGE):
+            names += STORAGE
+    return [name for name in names if name not in state]
+
+
+def renamed(state: dict[str, Any]) -> dict[str, Any]:
+    """With the names of today."""
+    return {_NAMES_OF_2.get(name, name): value for name, value in state.items()}
+
+
+def load(
+    state: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    owner: tuple[int, int],
+    schedule: Schedule,
+) -> Loaded:
+    """A copy of what `save` gave, if it fits the schedule.
+
+    Args:
+        state: nothing of it is missing.
+        settings: those of the MemVir that loads.
+        owner: its rank and world size.
+
+    Raises:
+        ValueError: something is of a wrong type, shape or value, or of other settings.
+    """
+    counters = {name: _counter(name, state[name]) for name in COUNTERS}
+    if counters["version"] not in (*READ, None):
+        raise ValueError(
+            f"MemVir's state must be of version {VERSION}, got {counters['version']}"
+        )
+    known = {name: value for name, value in counters.items() if value is not None}
+    text = unpack(state[TEXT])
+    is_exact = all(state[name].dtype == torch.long for name in COUNTERS)
+    if text is None or not is_exact or len(known) < len(COUNTERS):
+        return Loaded(known, None, _NO_MEMORY)
+    if "batch_sizes" not in state:
+        return Loaded(known, None, "the checkpoint holds no memory")
+    saved = known["rank"], known["world_size"]
+    if saved != owner:
+        reason = "the checkpoint is of rank {} of {}, this process is rank {} of {}"
+        return Loaded(known, None, reason.format(*saved, *owner))
+    if "class_weights" not in state:
+        return Loaded(known, Contents())
+    check_settings(text.get("settings"), settings)
+    form, given = form_of(text.get("form")), {name: state[name] for name in STORAGE}
+    for name, value in {n: state[n] for n in (*BOOKKEEPING, *STORAGE)}.items():
+        _check_type(name, value)
+    num_weights = form.num_classes * form.num_centers
+    batch_size = given["labels"].shape[-1] if given["labels"].ndim else 0
+    dtypes = given["embeddings"].dtype, given["terms"].dtype
+    size = Size(
+        form.algorithm, num_weights, settings["embedding_size"], batch_size, *dtypes
+    )
+    wanted: dict[str, tuple[Any, torch.dtype | None]] = {
+        name: (shape, dtype) for name, shape, dtype in size.layout(schedule)
+    }
+    wanted |= {n: (t.shape, None) for n, t in tables(Contents(), schedule).items()}
+    misfits = [
+        f"{name} must have shape {tuple(shape)}, got {tuple(state[name].shape)}"
+        for name, (shape, _) in wanted.items()
+        if state[name].shape != shape
+    ] + [
+        f"{name} must be {dtype}, got {state[name].dtype}"
+        for name, (_, dtype) in wanted.items()
+        if dtype not in (None, state[name].dtype)
+    ]
+    if misfits:
+        raise ValueError(
+            f"the memory's tensors do not fit together: {'; '.join(misfits)}"
+        )
+    contents = _contents(state, size, form, schedule)
+    if seal_of(given, sealed_track(schedule, known["calls"])) != int(state[SEAL]):
+        return Loaded(known, None, _NO_MEMORY)
+    _check_values(contents, schedule)
+    return Loaded(known, contents)
+
+
+_NO_MEMORY = (
+    "what the checkpoint has in its place is no memory, but looks like the average or "
+    "the cast of some"
+)
+
+
+def _integer(value: int) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.long, device="cpu")
+
+
+def _counter(name: str, value: Any) -> int | None:
+    """The number in a tensor of one, rounded down; None if it is not finite."""
+    is_one = isinstance(value, torch.Tensor) and value.numel() == 1
+    if not is_one or value.is_complex() or not has_data(value):
+        found = tuple(value.shape) if isinstance(value, torch.Tensor) else value
+        raise ValueError(f"{name} must be a tensor of one integer, got {found!r}")
+    return counter(name, int(value)) if bool(value.isfinite()) else None
+
+
+def _check_type(name: str, value: Any) -> None:
+    """Raise ValueError unless it is a tensor of its kind of numbers, with data."""
+    kinds = {"labels": "int64"} | dict.fromkeys(BOOKKEEPING, "integers")
+    kind = kinds.get(name, "floats")
+    if not isinstance(value, torch.Tensor):
+        found = type(value).__name__
+    elif not has_data(value):
+        found = f"one without data of its own or of layout {value.layout}"
+    else:
+        is_float = value.is_floating_point() and value.dtype.itemsize > 1
+        is_integer = not (value.is_floating_point() or value.is_complex())
+        is_long = is_integer and value.dtype == torch.long
+        fits = {"int64": is_long, "integers": is_integer, "floats": is_float}
+        if fits[kind]:
+            return
+        found = str(value.dtype)
+    raise ValueError(f"the memory's {name} must be a tensor of {kind}, got {found}")
+
+
+def _contents(
+    state: Mapping[str, Any], size: Size, form: Form, schedule: Schedule
+) -> Contents:
+    """Copies of what was checked."""
+    sizes, stretches, settings = (state[n].to("cpu", torch.long) for n in BOOKKEEPING)
+    if int(sizes.min()) < 0 or int(sizes.max()) > size.batch_size:
+        found = int(sizes.min()), int(sizes.max())
+        raise ValueError(
+            "the memory's tensors do not fit together: batch_sizes must be 0 to "
+            f"{size.batch_size}, got {found[0]} to {found[1]}"
+        )
+    with torch.inference_mode(False):  # tensors that can be written to later
+        return Contents(
+            {name: state[name].detach().clone() for name in STORAGE},
+            size,
+            form,
+            _rows(sizes, sizes > 0),
+            _rows(stretches, stretches >= 0),
+            {int(track): int(settings[track]) for track in settings.nonzero()},
+        )
+
+
+def _rows(table: torch.Tensor, is_set: torch.Tensor) -> dict[int, list[int]]:
+    tracks = is_set.any(dim=1).nonzero().flatten().tolist()
+    return {track: table[track].tolist() for track in tracks}
+
+
+def _check_values(contents: Contents, schedule: Schedule) -> None:
+    """Labels are classes and numbers are finite, in all cells that hold a snapshot."""
+    form = contents.form
+    assert form is not None
+    for track, cell in contents.filled():
+        size = contents.batch_sizes[track][cell]
+        labels = contents.tensors["labels"][track, cell, :size]
+        if not bool(((labels >= 0) & (labels < form.num_classes)).all()):
+            raise ValueError(f"the memory's labels must be 0 to {form.num_classes - 1}")
+        if name := contents.first_bad(schedule, (track, cell)):
+            raise ValueError(f"the memory's {name} have NaN or infinity")

@@ -1,0 +1,1 @@
+"""What long trainings need beside the mathematics: parts that MemVir has."""

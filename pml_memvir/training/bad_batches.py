@@ -1,0 +1,115 @@
+"""Batches that must not be remembered: wrong labels, NaN and infinity."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+
+from ..core.memory import SnapshotMemory
+from ..core.progress import Progress
+from ..core.snapshots import Notes, Outcome
+from ..core.values import one_of
+from ..core.warn import warn
+from .deferred import DeferredAnswers
+
+CHOICES = ("skip", "raise")
+
+
+class BadBatches:
+    """Keeps bad batches out of the memory, and counts those with NaN or infinity.
+
+    On a CPU, whether a batch is bad is known at once; on a GPU it is asked at its step
+    and answered at a later one, before its snapshot would be met.
+    """
+
+    def __init__(
+        self, memory: SnapshotMemory, progress: Progress, on_non_finite: str
+    ) -> None:
+        self._memory, self._progress = memory, progress
+        self._raises = one_of("on_non_finite", on_non_finite, CHOICES) == "raise"
+        self._answers = DeferredAnswers()
+        self._has_warned = False
+
+    def reset(self) -> None:
+        """Expect no answers any more."""
+        self._answers = DeferredAnswers()
+
+    def before_step(
+        self, step: int, embeddings: torch.Tensor, class_weights: torch.Tensor
+    ) -> None:
+        """Where that is asked for, raise ValueError for NaN or infinity: it waits."""
+        if not self._raises:
+            return
+        named = {"embeddings": embeddings, "class weights": class_weights}
+        bad = [n for n, x in named.items() if not extremes(x).isfinite().all()]
+        if bad:
+            raise ValueError(
+                f"the {' and '.join(bad)} of step {step} have NaN or infinity; with "
+                f'on_non_finite="{CHOICES[0]}" such a step is not remembered, and the '
+                "loss returned for a GradScaler to see"
+            )
+
+    def questions(
+        self, outcome: Outcome, notes: Notes | None, in_range: torch.Tensor
+    ) -> torch.Tensor:
+        """What there is to know of a batch: see `settle`.
+
+        What counts is what the memory would hold: its dtype may be too small, and so
+        may that of the numbers that are kept with a snapshot.
+        """
+        vectors = outcome.embeddings, outcome.class_weights
+        if self._memory.storage.dtype is not None:
+            embeddings, class_weights = (
+                v.to(self._memory.storage.dtype) for v in vectors
+            )
+        else:
+            embeddings, class_weights = vectors
+        kept = () if notes is None else (notes.terms, notes.lse, notes.lse_of_met)
+        numbers = extremes(class_weights, embeddings, *kept)
+        return torch.cat([in_range.to(numbers).view(1), numbers])
+
+    def ask(self, call: int, questions: torch.Tensor) -> None:
+        """Ask about the batch of a call, which may be in the memory already."""
+        self._answers.put(call, questions)
+
+    def settle(self, needed_up_to: int) -> None:
+        """Turn bad snapshots into holes, waiting for those of calls <= `needed_up_to`.
+
+        Raises:
+            ValueError: labels that were on a GPU were out of range.
+        """
+        memory, schedule = self._memory, self._memory.schedule
+        for call, answers in self._answers.take(needed_up_to):
+            in_range, *numbers = answers
+            if in_range and all(map(math.isfinite, numbers)):
+                continue
+            if schedule.stores(call):
+                memory.forget(schedule.slot(call))
+                if not all(map(math.isfinite, numbers[:2])):
+                    memory.forget_class_weights(schedule.slot(call))
+            step = schedule.step(call)
+            if not in_range:
+                raise ValueError(
+                    f"labels of step {step} were not 0 to C-1, C being the number of "
+                    "the loss's classes"
+                )
+            self._progress.num_non_finite += 1
+            if not self._has_warned:
+                self._has_warned = True
+                warn(
+                    f"Step {step} has NaN or infinity in its embeddings or class "
+                    "weights: MemVir does not remember it. Said once; "
+                    "num_non_finite counts them."
+                )
+
+
+def extremes(*tensors: torch.Tensor) -> torch.Tensor:
+    """Lowest and highest of each that is not empty; finite if all numbers are."""
+    some = [tensor.detach() for tensor in tensors if tensor.numel()]
+    # Not every PyTorch has aminmax in float16.
+    some = [t.float() if t.dtype == torch.float16 else t for t in some]
+    found = [x for tensor in some for x in tensor.aminmax()]  # NaN passes on
+    dtype = functools.reduce(torch.promote_types, {x.dtype for x in found})
+    return torch.stack([x if x.dtype == dtype else x.to(dtype) for x in found])
