@@ -1,16 +1,19 @@
 """What check passes, runs; what would fail after hours is told in seconds."""
 
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 
+import psutil  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.config import ConfigError, registry  # noqa: E402
 from benchmarks.protocol import experiment  # noqa: E402
 from benchmarks.protocol.check import Checker  # noqa: E402
+from pml_memvir import MemVir  # noqa: E402
 
 from . import tiny  # noqa: E402
 from .experiment_runs import CPU, history, run  # noqa: E402
@@ -216,6 +219,24 @@ def test_embeddings_that_become_nan_are_a_result(tmp_path):
     found = history(folder, "seed0")
     accuracies = [set(e["splits"]["test"].values()) for e in found["epochs"]]
     assert found["finished"] and accuracies[-1] == {0.0} and accuracies[0] != {0.0}
+
+
+def test_a_memory_is_measured_and_given_back(monkeypatch):
+    """On a CPU it is not even filled: its kernel ends what has more than there is."""
+    usual, seen = MemVir.allocate_memory, []
+
+    def allocate(self, batch_size):
+        usual(self, batch_size)
+        seen.append((self, {p.device.type for p in self.parameters()}))
+
+    monkeypatch.setattr(MemVir, "allocate_memory", allocate)
+    assert Checker(CPU).check(tiny.config()).ready
+    ((memvir, devices),) = seen
+    assert devices == {"meta"} and memvir.memory_nbytes == 0
+    little = SimpleNamespace(total=1000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
+    found = Checker(CPU).check(tiny.config()).builds
+    assert "making room for MemVir's memory fails" in found and "0.0 MB" in found
 
 
 def test_names_that_cannot_work_are_not_listed():

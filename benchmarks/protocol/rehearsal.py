@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 import torch
 from torch.utils.data import BatchSampler, Subset, default_collate
 
@@ -219,14 +220,31 @@ def _save_and_load(trial: Trial, folder: Path) -> str:
         trial.hooks.save_models(trial.trainer, str(folder), 1)
         trial.hooks.load_latest_saved_models(trial.trainer, str(folder))
     with _as("making room for MemVir's memory"):
-        for module in memvirs:
-            module.allocate_memory(int(trial.trainer.batch_size))
+        sizes = _memory_sizes(memvirs, int(trial.trainer.batch_size))
     size = sum(path.stat().st_size for path in folder.iterdir())
-    memory = sum(m.memory_nbytes for m, saved in zip(memvirs, are_saved) if saved)
+    memory = sum(one for one, saved in zip(sizes, are_saved) if saved)
     if not size:
         return "no checkpoints are kept"
     more = f", and up to {_mb(memory)} more with MemVir's memory" if memory else ""
     return f"the best checkpoint of a trial takes {_mb(size)}, its latest as much{more}"
+
+
+def _memory_sizes(memvirs: Sequence[MemVir], batch_size: int) -> list[int]:
+    """In bytes. On a GPU there is room for them, which is given back."""
+    here, total = 0, psutil.virtual_memory().total
+    try:
+        for module in memvirs:
+            on_cpu = all(weights.is_cpu for weights in module.parameters())
+            if on_cpu:  # which would be filled, and might end the process
+                module.to("meta")
+            module.allocate_memory(batch_size)
+            here += module.memory_nbytes if on_cpu else 0
+        if here > total:
+            raise MemoryError(f"it needs {_mb(here)}, and there are {_mb(total)}")
+        return [module.memory_nbytes for module in memvirs]
+    finally:
+        for module in memvirs:
+            module.reset_memory()
 
 
 def _mb(size: int) -> str:
