@@ -28,7 +28,6 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ROOT / "docs" / "results"
 PAGE, TUNING = ROOT / "docs" / "results.md", ROOT / "docs" / "tuning.md"
-README = ROOT / "README.md"
 NAMES = [
     name
     for path in OURS.parent.glob("*.yaml")
@@ -90,7 +89,7 @@ def test_further_tables_are_of_the_committed_results(tables, name):
     assert (path.read_text() if path.exists() else "") == made
 
 
-@pytest.mark.parametrize("path", [PAGE, TUNING, README], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [PAGE, TUNING], ids=lambda path: path.stem)
 def test_tables_of_a_page_are_those_of_the_reports(path):
     page = path.read_text()
     assert "<!-- table: " in page and reports.with_tables(page, PAGES) == page
