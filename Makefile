@@ -12,7 +12,7 @@ code := pml_memvir benchmarks docs examples tests upstream
 
 help:
 	@echo "make demo         train a small network on rendered letters, without and with MemVir"
-	@echo "make test         run the tests"
+	@echo "make test         run the tests, side by side"
 	@echo "make test-oldest  run the tests on torch 2.1 and numpy 1, in .venv-oldest;"
 	@echo "                  those that need an extra of the benchmarks are skipped"
 	@echo "make lint         check format, style and types"
@@ -28,7 +28,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --site-dir output/site
 
 test: $(VENV)/.test
-	$(bin)/python -m pytest
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest --numprocesses auto --dist loadfile
 
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest EXTRAS=test REQUIRE='"torch==2.1.*" "numpy<2"'
