@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from pytorch_metric_learning.testers import GlobalEmbeddingSpaceTester
@@ -18,9 +19,7 @@ from pytorch_metric_learning.trainers import MetricLossOnly
 from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils import logging_presets
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
-from rich.box import MARKDOWN
 from rich.console import Console
-from rich.table import Table
 
 from pml_memvir import MemVir, epochs_to_steps
 from pml_memvir.hook_container import SafeHookContainer
@@ -29,12 +28,10 @@ from pml_memvir.losses import NormSoftmax
 from . import plots
 from .datasets import Glyphs
 from .networks import SmallConvNet, UnitEmbedder
+from .report.markdown import as_table
+from .report.names import METRICS as LABELS
 
-METRICS = {
-    "Recall@1": "precision_at_1",
-    "R-Precision": "r_precision",
-    "MAP@R": "mean_average_precision_at_r",
-}
+METRICS = {label: metric for metric, label in LABELS.items()}
 CLASSES_IN_FIGURE = 8
 
 
@@ -78,16 +75,11 @@ class Arm:
 
 def run(data: Path, output: Path, settings: Settings, console: Console) -> list[Arm]:
     """Train and evaluate both arms, print the table and write the figures."""
-    datasets = {
-        split: Glyphs(
-            data,
-            split,
-            transform=to_tensor,
-            num_train_classes=settings.num_train_classes,
-        )
-        for split in ("train", "test")
-    }
-    for split, dataset in datasets.items():
+    datasets = {}
+    for split in ("train", "test"):
+        num_classes = settings.num_train_classes
+        dataset = Glyphs(data, split, to_tensor, num_train_classes=num_classes)
+        datasets[split] = dataset
         classes = len(set(dataset.labels))
         console.print(f"Glyphs, {split}: {len(dataset)} images of {classes} classes")
     # PML's trainers show the loss by formatting it, of which PyTorch warns.
@@ -216,16 +208,17 @@ def draw_snapshots(
     )
 
 
-def table(arms: list[Arm]) -> Table:
+def table(arms: list[Arm]) -> str:
     """Both arms at their last epoch, in Markdown."""
-    result = Table(box=MARKDOWN)
-    result.add_column("loss")
-    for name in [*METRICS, "ms a step"]:
-        result.add_column(name, justify="right")
-    for arm in arms:
-        values = [f"{100 * arm.history[name][-1]:.2f}" for name in METRICS]
-        result.add_row(arm.name, *values, f"{arm.milliseconds_a_step:.1f}")
-    return result
+    rows = [
+        {
+            "loss": arm.name,
+            **{name: f"{100 * arm.history[name][-1]:.2f}" for name in METRICS},
+            "ms a step": f"{arm.milliseconds_a_step:.1f}",
+        }
+        for arm in arms
+    ]
+    return as_table(pd.DataFrame(rows))
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch.nn.functional import normalize
 
 from pml_memvir.snapshots import Snapshots
+
+from .files import write_png
 
 
 def curves(histories: dict[str, dict[str, list[float]]], path: Path) -> None:
@@ -31,7 +34,7 @@ def curves(histories: dict[str, dict[str, list[float]]], path: Path) -> None:
         axes.set(title=metric, xlabel="epoch")
         axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)
 
 
 def classes_by_tsne(
@@ -60,22 +63,15 @@ def classes_by_tsne(
     names = labels.cpu()[chosen].numpy()
     if len(points) < 4 or not np.isfinite(points).all() or points.std(0).max() < 1e-6:
         return False
-    perplexity = min(30, (len(points) - 1) / 3)
-    tsne = TSNE(init="pca", perplexity=perplexity, random_state=seed)
-    flat = tsne.fit_transform(points)
-
-    figure = Figure(figsize=(6, 5.5), layout="constrained")
-    axes = figure.subplots()
+    flat = _flat(points, 30, seed)
+    title = f"Test embeddings of {len(shown)} classes (t-SNE)"
+    figure, axes = _map(6, title)
     colors = colormaps["turbo"](np.linspace(0.05, 0.95, len(shown)))
     for k, (label, color) in enumerate(zip(shown.tolist(), colors)):
         # Neighbouring colours are told apart by their markers.
         x, y = flat[names == label].T
         axes.scatter(x, y, 18, [color], marker="os^Dv"[k % 5])
-    title = f"Test embeddings of {len(shown)} classes (t-SNE)"
-    axes.set(xticks=[], yticks=[], title=title)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=150, format="png")
-    temporary.replace(path)
+    write_png(path, figure)
     return True
 
 
@@ -107,13 +103,10 @@ def snapshots_by_tsne(
         weights.append(virtual.class_weights[k][shown])
 
     points = normalize(torch.cat(groups + weights).float()).cpu().numpy()
-    perplexity = min(20, (len(points) - 1) / 3)
-    tsne = TSNE(init="pca", perplexity=perplexity, random_state=seed)
     cuts = np.cumsum([len(group) for group in groups + weights])[:-1]
-    parts = np.split(tsne.fit_transform(points), cuts)
-
-    figure = Figure(figsize=(7, 5.5), layout="constrained")
-    axes = figure.subplots()
+    parts = np.split(_flat(points, 20, seed), cuts)
+    title = f"Embeddings and class weights of {len(shown)} training classes"
+    figure, axes = _map(7, title)
     colors = ["0.7", *colormaps["viridis"](np.linspace(0, 0.95, len(virtual)))]
     for k, (name, color) in enumerate(zip(names, colors)):
         x, y = parts[k].T
@@ -125,7 +118,18 @@ def snapshots_by_tsne(
             x, y, size, [color], marker="D", edgecolor="k", lw=0.5, zorder=below
         )
     axes.scatter([], [], marker="D", color="none", edgecolor="k", label="class weights")
-    title = f"Embeddings and class weights of {len(shown)} training classes"
-    axes.set(xticks=[], yticks=[], title=title)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)
+
+
+def _flat(points: np.ndarray, perplexity: int, seed: int) -> np.ndarray:
+    most = (len(points) - 1) / 3
+    tsne = TSNE(init="pca", perplexity=min(perplexity, most), random_state=seed)
+    return tsne.fit_transform(points)
+
+
+def _map(width: float, title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, 5.5), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xticks=[], yticks=[], title=title)
+    return figure, axes

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
-from rich.box import MARKDOWN
-from rich.table import Table
 from tqdm import tqdm
 
 from pml_memvir import MemVir
 
+from .report.markdown import as_table
 from .speed.arms import Setting, make_loss
 
 LOSSES = ("NormSoftmax", "ProxyNCA", "CosFaceLoss", "SoftTripleLoss", "ProxyAnchorLoss")
@@ -41,7 +41,7 @@ def measure(
     mine = MemVir(loss, setting.N, setting.M, memory_dtype=dtype)
     exact = MemVir(copy.deepcopy(loss).double(), setting.N, setting.M)
     (weight,), (exact_weight,) = mine.parameters(), exact.parameters()
-    centers = loss.get_parameter(_name(loss)).detach()
+    (centers,) = (parameter.detach() for parameter in loss.parameters())
     worst = [0.0, 0.0, 0.0]
     for _ in range(num_steps):
         y = torch.randint(setting.C, (setting.B,))
@@ -67,20 +67,14 @@ def measure(
     return Errors(*worst)
 
 
-def _name(loss: torch.nn.Module) -> str:
-    return next(name for name, _ in loss.named_parameters())
-
-
-def run() -> Table:
-    """All losses and dtypes at the size of CARS196, N=20."""
-    table = Table(box=MARKDOWN)
-    table.add_column("loss", no_wrap=True)
-    for name in ("memory_dtype", "loss error", "embeddings' grad", "weights' grad"):
-        table.add_column(name, justify="right")
+def run() -> str:
+    """All losses and dtypes at the size of CARS196, N=20, in Markdown."""
+    rows = []
     for name in tqdm(LOSSES, leave=False):
         for dtype in DTYPES:
-            e = measure(Setting(name, 20, 0, 128, 98, 512), dtype, num_steps=60)
-            errors = (e.loss, e.embedding_grad, e.weight_grad)
-            dtype_name = str(dtype).removeprefix("torch.")
-            table.add_row(name, dtype_name, *(f"{error:.1e}" for error in errors))
-    return table
+            found = measure(Setting(name, 20, 0, 128, 98, 512), dtype, num_steps=60)
+            row = {"loss": name, "memory_dtype": str(dtype).removeprefix("torch.")}
+            errors = (found.loss, found.embedding_grad, found.weight_grad)
+            heads = ("loss error", "embeddings' grad", "weights' grad")
+            rows.append(row | {h: f"{e:.1e}" for h, e in zip(heads, errors)})
+    return as_table(pd.DataFrame(rows))

@@ -42,12 +42,12 @@ def write(path, content):
     return path
 
 
-def experiment(root, name, histories, baseline="null", source="official"):
-    """An experiment folder of these histories."""
+def experiment(root, name, histories, baseline="null", source="official", config=""):
+    """An experiment folder of these histories, and more of a config."""
     folder = root / name
     folder.mkdir(parents=True)
     text = f"experiment_name: {name}\nbaseline: {baseline}\nsource: {source}\n"
-    (folder / "config.yaml").write_text(text)
+    (folder / "config.yaml").write_text(text + config)
     versions = {"torch": "2.9.9", "pytorch-metric-learning": "2.9.0", "pml_memvir": "7"}
     environment = {"versions": versions, "git": {"revision": "ab" * 20, "dirty": True}}
     write(folder / "environment.json", environment)

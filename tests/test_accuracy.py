@@ -9,16 +9,20 @@ pytest.importorskip("faiss", reason="PML's AccuracyCalculator searches with fais
 pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 
 import torch  # noqa: E402
+from pytorch_metric_learning.distances import LpDistance  # noqa: E402
 from pytorch_metric_learning.utils import accuracy_calculator as pml  # noqa: E402
+from pytorch_metric_learning.utils.inference import CustomKNN  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from benchmarks.config import load  # noqa: E402
+from benchmarks.protocol import blocks  # noqa: E402
 from benchmarks.protocol.accuracy import AccuracyCalculator  # noqa: E402
 from benchmarks.protocol.experiment import run_trial  # noqa: E402
 from benchmarks.protocol.history import History  # noqa: E402
 from benchmarks.report.names import metric_label, metric_name  # noqa: E402
 
 from . import tiny  # noqa: E402
+from .peak import PeakOfTensors  # noqa: E402
 
 KS = (2, 5, 20)
 
@@ -130,3 +134,53 @@ def test_labels(k):
     assert metric_label(f"recall_at_{k}") == f"Recall@{k}"
     assert metric_name(f"recall@{k}") == f"recall_at_{k}"
     assert metric_name("Recall@1") == "precision_at_1"
+
+
+@pytest.mark.parametrize("way", ["usual", "avg_of_avgs", "return_per_class"])
+@pytest.mark.parametrize("gallery", [False, True])
+@pytest.mark.parametrize("knn", [None, "CustomKNN"])
+def test_blocks_change_nothing(way, gallery, knn, monkeypatch):
+    query, labels = embeddings(60, 9, seed=5)
+    labels[7] = 99  # no other of its class
+    reference = embeddings(70, 9, seed=6) if gallery else ()
+    options = {"exclude": ("NMI", "AMI"), **({way: True} if way != "usual" else {})}
+    if knn:
+        options["knn_func"] = CustomKNN(LpDistance(normalize_embeddings=False))
+    expected = AccuracyCalculator([2, 20], **options).get_accuracy(
+        query, labels, *reference
+    )
+    theirs = pml.AccuracyCalculator(**options).get_accuracy(query, labels, *reference)
+    assert theirs == {name: expected[name] for name in theirs}
+    monkeypatch.setattr(blocks, "BLOCK", 71 * 7)  # seven queries, or few more
+    monkeypatch.setattr(blocks, "COMPARED", 1000)
+    in_blocks = AccuracyCalculator([2, 20], **options).get_accuracy(
+        query, labels, *reference
+    )
+    rel = {"mean_reciprocal_rank": 1e-6}  # which PML computes in float32
+    assert in_blocks == {
+        name: pytest.approx(value, rel=rel.get(name, 1e-12), nan_ok=True)
+        for name, value in expected.items()
+    }
+
+
+def test_many_neighbours_are_never_in_memory_at_once(monkeypatch):
+    """Two classes: each query has half of the others for neighbours."""
+    query, _ = embeddings(400, 2, seed=7)
+    labels = torch.arange(400) % 2
+    peaks = []
+    for block in (1 << 22, 200 * 40):
+        monkeypatch.setattr(blocks, "BLOCK", block)
+        calculator = AccuracyCalculator(
+            include=["mean_average_precision_at_r"], k="max_bin_count"
+        )
+        with PeakOfTensors() as watched:
+            calculator.get_accuracy(query, labels)
+        peaks.append(watched.peak)
+    assert peaks[1] < peaks[0] / 4
+
+
+def test_memory_is_told_before(tmp_path):
+    output = io.StringIO()
+    config = tiny.config({"num_epochs_train": 1})
+    run_trial(config, 0, 0, tmp_path, torch.device("cpu"), Console(file=output))
+    assert "evaluation needs about 0.00 GB" in output.getvalue()

@@ -1,12 +1,16 @@
 """Archives are unpacked whole or not at all, and nothing outside their folder."""
 
+import gzip
 import os
 import shutil
 import tarfile
+import threading
+import tracemalloc
 import zipfile
 
 import pytest
 
+from benchmarks.datasets import archives
 from benchmarks.datasets import prepare as module
 from benchmarks.datasets.cub import CUB200
 from benchmarks.datasets.errors import DatasetError
@@ -164,3 +168,53 @@ def test_what_does_not_fit_on_the_disk_is_not_begun(
     with pytest.raises(DatasetError, match="unpacks to .* GB or more, and there are"):
         prepare("cub200", tmp_path / "cub", [archive], console=console)
     assert os.listdir(tmp_path) == ["CUB.tgz"]
+
+
+def with_header(path, size):
+    """A name of so many zeros, in a header of its own kind, compressed."""
+    info = tarfile.TarInfo("CUB_200_2011/x")
+    info.type, info.size = tarfile.XHDTYPE, size
+    with gzip.open(path, "wb") as file:
+        file.write(info.tobuf())
+        for _ in range(size >> 20):
+            file.write(bytes(1 << 20))
+    return path
+
+
+def test_a_header_is_not_read_at_any_size(tmp_path, console):
+    archive = with_header(tmp_path / "CUB.tgz", 50 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetError, match="header is too large"):
+            prepare("cub200", tmp_path / "cub", [archive], console=console)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_members_are_counted(tmp_path, small_counts, console, monkeypatch):
+    archive = small.write_tar(tmp_path / "CUB.tgz", small.cub())
+    monkeypatch.setattr(archives, "MEMBERS", 5)
+    with pytest.raises(DatasetError, match="more than 5 members"):
+        prepare("cub200", tmp_path / "cub", [archive], console=console)
+
+
+def test_two_that_prepare_take_turns(tmp_path, small_counts, console, monkeypatch):
+    """The second waits, and finds it prepared."""
+    archive = small.write_tar(tmp_path / "CUB.tgz", small.cub())
+    root, arguments = tmp_path / "cub", ("cub200", tmp_path / "cub", [archive])
+    extract, others = module.extract, []
+
+    def extract_beside_another(*given):
+        if not others:
+            others.append(threading.Thread(target=prepare, args=arguments))
+            others[0].start()
+            others[0].join(0.5)
+            assert others[0].is_alive() and not root.exists()
+        extract(*given)
+
+    monkeypatch.setattr(module, "extract", extract_beside_another)
+    prepare(*arguments, console=console)
+    others[0].join()
+    assert len(CUB200(root, "test")) == 4
+    assert sorted(os.listdir(tmp_path)) == ["CUB.tgz", "cub"]

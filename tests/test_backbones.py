@@ -108,24 +108,6 @@ def test_resnet_is_torchvisions(tmp_path):
     torch.testing.assert_close(reference.fc(backbone(x)), reference(x))
 
 
-@pytest.mark.parametrize("side", [64, 72])
-def test_efficientnet_lite_is_the_packages(side):
-    package = pytest.importorskip("efficientnet_lite_pytorch", reason="the reference")
-    reference = package.EfficientNet.from_name("efficientnet-lite0", image_size=None)
-    for module in reference.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    x = torch.randn(8, 3, side, side)
-    reference(x)  # statistics, as untrained layers shrink what passes to nothing
-    backbone = make("efficientnet_lite0").eval()
-    backbone.load_state_dict(reference.state_dict(), strict=False)
-    expected = reference.eval().extract_features(x).mean((2, 3))
-    spread = expected.std().item()
-    assert spread > 0.01
-    # Rounding adds up over 50 layers; another padding differs by as much as the spread.
-    torch.testing.assert_close(backbone(x), expected, rtol=0, atol=1e-3 * spread)
-
-
 def test_resnet_weights_by_name(tmp_path, monkeypatch):
     models = pytest.importorskip("torchvision.models", reason="the reference")
     reference = models.resnet18()

@@ -1,6 +1,7 @@
 """The command line, as a user types it."""
 
 import json
+import shutil
 
 import pytest
 
@@ -8,6 +9,7 @@ pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 
 import yaml  # noqa: E402
 from click.testing import CliRunner  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from benchmarks.__main__ import main  # noqa: E402
 
@@ -62,6 +64,26 @@ def test_run_report_eval(config, tmp_path):
     noisy = "dataset.Tiny.noise=0"
     output = call("eval", runs / "tiny" / "norm_softmax", noisy, "--device", "cpu")
     assert "100.00" in output
+
+
+def test_a_folder_of_images_is_evaluated(config, tmp_path):
+    """Without a training part; what was measured is kept."""
+    call("run", config, "num_epochs_train=1", "--device", "cpu")
+    run = tmp_path / "output/runs/tiny/norm_softmax_memvir"
+    images = tmp_path / "images"
+    for name, grey in (("dark", 10), ("light", 240)):
+        (images / name).mkdir(parents=True)
+        for number in range(3):
+            picture = Image.new("RGB", (tiny.SIZE, tiny.SIZE), (grey + number,) * 3)
+            picture.save(images / name / f"{number}.png")
+    output = call("eval", run, "--images", images, "--device", "cpu")
+    assert "100.00" in output
+    kept = json.loads((run / "evaluations.jsonl").read_text())
+    assert kept["images"] == str(images)
+    assert kept["found"][0]["precision_at_1"] == 1 and kept["found"][0]["epoch"] == 1
+    shutil.move(images, tmp_path / "root/test")
+    output = call("eval", run, "--images", tmp_path / "root", fails=True)
+    assert "has test, and no folders of classes" in output and "root/test" in output
 
 
 def test_mistakes_are_messages(config):

@@ -108,6 +108,16 @@ def test_a_file_of_ones_own_on_top_of_presets(tmp_path):
     assert config.seeds == [0, 1, 2, 3, 4]
 
 
+def test_a_preset_as_a_layer(tmp_path):
+    """It need not be a file: it is its loss's, its data set's and its own."""
+    path = tmp_path / "arm.yaml"
+    path.write_text("on_top_of: [cars196/proxy_nca_memvir]\nnum_epochs_train: 30\n")
+    config, preset = load(str(path)), load("cars196/proxy_nca_memvir")
+    assert config.loss_funcs == preset.loss_funcs
+    assert config.baseline == preset.baseline == "cars196/proxy_nca"
+    assert config.num_epochs_train == 30 and preset.num_epochs_train == 2000
+
+
 def test_files_on_top_of_each_other(tmp_path):
     (tmp_path / "a.yaml").write_text("on_top_of: [b]\n")
     (tmp_path / "b.yaml").write_text("on_top_of: [a]\n")

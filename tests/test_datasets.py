@@ -9,6 +9,7 @@ from PIL import Image
 from pytorch_metric_learning import datasets as pml
 from torch.utils.data import DataLoader
 
+from benchmarks.datasets import images
 from benchmarks.datasets.cars import Cars196
 from benchmarks.datasets.cub import CUB200
 from benchmarks.datasets.errors import DatasetError
@@ -270,3 +271,21 @@ def test_image_that_cannot_be_decoded(workers, cub):
     loader = DataLoader(CUB200(cub, "train"), None, num_workers=workers)
     with pytest.raises(DatasetError, match="Auk_0001.jpg cannot be read as an image"):
         next(iter(loader))
+
+
+def test_images_that_do_not_fit_into_memory_are_not_kept(tmp_path, monkeypatch):
+    """Also by a config, for folders of one's own."""
+    pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
+    from benchmarks.config.building import build
+
+    names = ("train/a/0.png", "train/a/1.png", "test/b/0.png")
+    members = {name: small.picture(i) for i, name in enumerate(names)}
+    small.write_files(tmp_path, members)
+    width, height = Image.open(io.BytesIO(small.picture(0))).size
+    monkeypatch.setattr(images, "KEPT_BYTES", 3 * width * height)
+    monkeypatch.setattr(images, "_KEPT", images._Kept())
+    spec = {"ImageFolders": {"root": str(tmp_path), "in_memory": True}}
+    given = {"split": "train", "transform": None}
+    mine = build("dataset", spec, "dataset", given)
+    assert is_picture(mine, 0, 0) and is_picture(mine, 1, 1)
+    assert list(images._KEPT.images) == [str(tmp_path / "train/a/0.png")]

@@ -194,7 +194,7 @@ def test_configs_are_as_the_page_says(tmp_path):
             for loss in re.findall(r"`(\w+)`", losses) or [""]:
                 said[data_set, loss] = [int(number) for number in numbers]
     presets = [name for name in preset_names() if name.endswith("_memvir")]
-    assert len(presets) == 44
+    assert len(presets) == 48
     for name in presets:
         data_set, loss = name.removesuffix("_memvir").split("/")
         arm = load(name).loss_funcs["metric_loss"]["MemVir"]

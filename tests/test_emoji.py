@@ -18,9 +18,9 @@ pytest.importorskip("resvg_py", reason="renders the emoji")
 
 from benchmarks.datasets import emoji as module  # noqa: E402
 from benchmarks.datasets import emoji_packages  # noqa: E402
-from benchmarks.datasets.emoji import VENDORS, Emoji, contact_sheet  # noqa: E402
+from benchmarks.datasets.emoji import VENDORS, Emoji  # noqa: E402
 from benchmarks.datasets.emoji_packages import PACKAGES  # noqa: E402
-from benchmarks.datasets.emoji_rendering import Drawing, render  # noqa: E402
+from benchmarks.datasets.emoji_rendering import Drawing, render_all  # noqa: E402
 from benchmarks.datasets.errors import DatasetError  # noqa: E402
 
 WITH_CODES = ("noto", "twemoji", "fluent-emoji-flat", "openmoji")
@@ -265,6 +265,10 @@ def test_licences(root):
         assert f"licence: {package.licence}\n" in text
 
 
+def render(drawing):
+    return render_all([drawing], Console(file=io.StringIO()))[0]
+
+
 def test_rendering():
     wide = Drawing('<path fill="red" d="M10 20h8v2h-8z"/>', 10, 20, 8, 4)
     pixels = render(wide)
@@ -296,6 +300,31 @@ def test_rendering():
 def test_bad_drawings(bad):
     with pytest.raises(DatasetError, match="cannot be rendered"):
         render(Drawing(bad, 0, 0, 8, 8))
+
+
+MASKS = "".join(
+    f'<mask id="m{i + 1}"><g mask="url(#m{i})"><rect width="8" height="8"/></g>'
+    f'<g mask="url(#m{i})"><rect width="8" height="8"/></g></mask>'
+    for i in range(40)
+)
+HOSTILE = {
+    "nested": "<g>" * 100_000 + "</g>" * 100_000,
+    "wide": '<pattern id="p" width="1e7" height="1e7" patternUnits="userSpaceOnUse">'
+    '<rect width="1e7" height="1e7"/></pattern><rect fill="url(#p)" width="8" '
+    'height="8" transform="scale(1e4)"/>',
+    "doubling": f'<mask id="m0"><rect width="8" height="8"/></mask>{MASKS}'
+    '<rect width="8" height="8" mask="url(#m40)"/>',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_drawing_takes_all_time_or_crashes(name, monkeypatch):
+    try:
+        pixels = render(Drawing(HOSTILE[name], 0, 0, 8, 8))
+    except DatasetError as error:
+        assert "cannot be rendered" in str(error) and len(str(error)) < 500
+    else:
+        assert pixels.shape == (64, 64, 3)
 
 
 def test_a_drawing_may_use_its_own_parts():
@@ -379,10 +408,3 @@ def test_npm(script, message, root, archives, tmp_path, monkeypatch):
     else:
         with pytest.raises(DatasetError, match=message):
             Emoji(folder)
-
-
-def test_contact_sheet(everything):
-    sheet = np.asarray(contact_sheet(everything, 3))
-    assert sheet.shape == (3 * 66 + 2, 8 * 66 + 2, 3)
-    column = 2 + 66 * VENDORS.index(everything.vendors[0])
-    assert np.array_equal(sheet[2:66, column : column + 64], everything.images[0])

@@ -1,5 +1,6 @@
 """Which folder is whose: configs, seeds and names of experiments."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,17 @@ import torch  # noqa: E402
 from benchmarks.config import ConfigError, load_saved, save  # noqa: E402
 from benchmarks.protocol import experiment  # noqa: E402
 from benchmarks.protocol.evaluation import evaluate  # noqa: E402
+from benchmarks.protocol.history import History  # noqa: E402
 
-from .experiment_runs import CPU, Killed, history, kill_at, run  # noqa: E402
+from . import tiny  # noqa: E402
+from .experiment_runs import (  # noqa: E402
+    CPU,
+    FOLDS,
+    Killed,
+    history,
+    kill_at,
+    run,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -127,3 +137,69 @@ def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path, monkeypatch, conten
     with pytest.raises(ConfigError, match="embedder_1.pth") as error:
         evaluate(folder, "last", (), CPU)
     assert "\n" not in str(error.value)
+
+
+def test_a_run_goes_back_to_its_best_checkpoint(tmp_path, monkeypatch):
+    """What comes then is trained as it was, but for what MemVir had remembered."""
+    plain = {"loss_funcs": {"metric_loss~OVERRIDE~": {"NormSoftmax": {"scale": 10.0}}}}
+    changes = {**plain, "num_epochs_train": 6, "check_untrained_accuracy": True}
+    folder = run(tmp_path, changes)
+    before = history(folder, "seed0")
+    best = History.load(folder / "seed0").best_epoch(before["primary_metric"])
+    assert 0 < best < 6
+    rewound = []
+    trained = experiment.run_trial
+
+    def noted(config, seed, fold, trial, *rest):
+        rewound.append([entry["epoch"] for entry in history(trial)["epochs"]][-1])
+        trained(config, seed, fold, trial, *rest)
+
+    monkeypatch.setattr(experiment, "run_trial", noted)
+    experiment.run(tiny.config(changes), tmp_path, CPU, from_best=True)
+    assert rewound == [best] and history(folder, "seed0") == before
+    assert f"seed0: back to epoch {best}" in (folder / "changes.txt").read_text()
+
+
+def test_the_memory_is_in_the_latest_checkpoint_only(tmp_path, capsys, monkeypatch):
+    """And a run goes on from its best one without it. Sizes are said before."""
+
+    def third(self, metric, split=None):  # virtual classes have come by then
+        return min(3, self.epochs[-1]["epoch"])
+
+    monkeypatch.setattr(History, "best_epoch", third)
+    folder = run(tmp_path, {"num_epochs_train": 6})
+    said = capsys.readouterr().out
+    pattern = r"takes (\S+) MB, its latest as much, and up to (\S+) MB more with MemVir"
+    size, memory = re.search(pattern, said).groups()
+    assert said.index("checkpoint") < said.index("epoch 1/6")
+    before = history(folder, "seed0")
+    best = 3
+    models = folder / "seed0/models"
+    kept = models / f"best_on_test_{before['primary_metric']}"
+    sizes = {
+        path: sum(tensor.nbytes for tensor in torch.load(path).values())
+        for path in (models / "metric_loss_6.pth", kept / f"metric_loss_{best}.pth")
+    }
+    least, most = sorted(sizes.values())
+    assert sizes[models / "metric_loss_6.pth"] == most > least
+    for folder_, expected in ((kept, 0.0), (models, float(memory))):
+        on_disk = sum(path.stat().st_size for path in folder_.glob("*.pth")) / 1e6
+        assert on_disk == pytest.approx(float(size) + expected, abs=0.1)
+    experiment.run(tiny.config({"num_epochs_train": 6}), tmp_path, CPU, from_best=True)
+    after = history(folder, "seed0")
+    assert after["finished"] and after["epochs"][:best] == before["epochs"][:best]
+
+
+def test_best_checkpoints_that_were_not_kept_are_told(tmp_path):
+    changes = {"num_epochs_train": 6, "hook_container~APPLY~2": {"save_models": False}}
+    run(tmp_path, changes)
+    with pytest.raises(ConfigError, match="no checkpoint of epoch . .*save_models"):
+        experiment.run(tiny.config(changes), tmp_path, CPU, from_best=True)
+
+
+def test_concatenated_accuracies_are_those_of_the_longer_run(tmp_path):
+    folder = run(tmp_path, {**FOLDS, "num_epochs_train": 1})
+    path = folder / "seed0/concatenated.json"
+    before = path.read_text()
+    run(tmp_path, {**FOLDS, "num_epochs_train": 3})
+    assert path.read_text() != before

@@ -3,25 +3,22 @@
 import json
 
 import pytest
+import torch
+from rich.console import Console
 
-pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
+from benchmarks.protocol import experiment
+from benchmarks.protocol.watcher import Watcher
+from benchmarks.report import ReportError, figures, run
+from benchmarks.report.build import build
+from benchmarks.report.figures import SHARE
+from benchmarks.report.notes import notes
+from benchmarks.report.runs import read
+from benchmarks.report.tables import insights, last_insights
+from pml_memvir import MemVir
+from pml_memvir.losses import NormSoftmax
+from pml_memvir.readings import RECORDED
 
-import torch  # noqa: E402
-from rich.console import Console  # noqa: E402
-
-from benchmarks.protocol import experiment  # noqa: E402
-from benchmarks.protocol.watcher import Watcher  # noqa: E402
-from benchmarks.report import ReportError, figures, run  # noqa: E402
-from benchmarks.report.build import build  # noqa: E402
-from benchmarks.report.figures import SHARE  # noqa: E402
-from benchmarks.report.notes import notes  # noqa: E402
-from benchmarks.report.runs import read  # noqa: E402
-from benchmarks.report.tables import insights, last_insights  # noqa: E402
-from pml_memvir import MemVir  # noqa: E402
-from pml_memvir.losses import NormSoftmax  # noqa: E402
-from pml_memvir.readings import RECORDED  # noqa: E402
-
-from . import report_folders, tiny  # noqa: E402
+from . import report_folders, tiny
 
 CPU = torch.device("cpu")
 

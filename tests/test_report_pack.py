@@ -3,20 +3,17 @@
 import gzip
 import json
 
+import pandas as pd
 import pytest
+from click.testing import CliRunner
 
-pytest.importorskip("pandas", reason="the report reads runs into its tables")
+from benchmarks.__main__ import main
+from benchmarks.protocol.history import History
+from benchmarks.report import ReportError
+from benchmarks.report.packing import pack, unpack
+from benchmarks.report.runs import read
 
-import pandas as pd  # noqa: E402
-from click.testing import CliRunner  # noqa: E402
-
-from benchmarks.__main__ import main  # noqa: E402
-from benchmarks.protocol.history import History  # noqa: E402
-from benchmarks.report import ReportError  # noqa: E402
-from benchmarks.report.packing import pack, unpack  # noqa: E402
-from benchmarks.report.runs import read  # noqa: E402
-
-from .report_folders import MAP, R1, experiment, history, of_values, write  # noqa: E402
+from .report_folders import MAP, R1, experiment, history, of_values, write
 
 
 @pytest.fixture

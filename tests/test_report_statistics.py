@@ -1,17 +1,14 @@
 """What reports rest on: statistics, selection of epochs, published numbers."""
 
+import pandas as pd
 import pytest
 
-pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
+from benchmarks.report.published import published, sources
+from benchmarks.report.runs import read
+from benchmarks.report.selection import select
+from benchmarks.report.statistics import paired_difference, summarize
 
-import pandas as pd  # noqa: E402
-
-from benchmarks.report.published import published, sources  # noqa: E402
-from benchmarks.report.runs import read  # noqa: E402
-from benchmarks.report.selection import select  # noqa: E402
-from benchmarks.report.statistics import paired_difference, summarize  # noqa: E402
-
-from .report_folders import MAP, POINTS, R1, RP, experiment, history  # noqa: E402
+from .report_folders import MAP, POINTS, R1, RP, experiment, history
 
 
 def test_t_interval_of_three_and_of_five():

@@ -9,20 +9,17 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-pytest.importorskip("omegaconf", reason="the report reads config.yaml with it")
-
-import yaml  # noqa: E402
-
-from benchmarks.commands.studies import OURS  # noqa: E402
-from benchmarks.config import differences, load, load_saved  # noqa: E402
-from benchmarks.report.csv_files import summary_csv, values_csv  # noqa: E402
-from benchmarks.report.latex import as_latex  # noqa: E402
-from benchmarks.report.markdown import as_markdown  # noqa: E402
-from benchmarks.report.pack import read_pack  # noqa: E402
-from benchmarks.report.runs import read  # noqa: E402
-from benchmarks.study import NotPicked, Study, reports  # noqa: E402
-from benchmarks.study.tables import Tables  # noqa: E402
+from benchmarks.commands.studies import OURS
+from benchmarks.config import differences, load, load_saved
+from benchmarks.report.csv_files import summary_csv, values_csv
+from benchmarks.report.latex import as_latex
+from benchmarks.report.markdown import as_markdown
+from benchmarks.report.pack import read_pack
+from benchmarks.report.runs import read
+from benchmarks.study import NotPicked, Study, reports
+from benchmarks.study.tables import Tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

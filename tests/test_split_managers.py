@@ -1,6 +1,7 @@
 """Classes and folds: who trains, who is searched, and in what."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -82,7 +83,9 @@ def test_cross_validation_and_concatenated_embeddings(tmp_path):
         parts = []
         for fold in (0, 1):
             trial = build_trial(config, 0, fold, None, CPU)
-            epoch = load_models(trial, folder / "seed0" / f"fold{fold}", selection)
+            epoch = load_models(
+                trial.models, folder / "seed0" / f"fold{fold}", selection
+            )
             kept = History.load(folder / "seed0" / f"fold{fold}")
             assert epoch == (
                 4
@@ -118,7 +121,7 @@ def test_queries_are_searched_in_the_gallery(tmp_path):
     folder = run(tmp_path, {"dataset~OVERRIDE~": {"TinyShop": {}}})
     found = history(folder, "seed0")
     trial = build_trial(load_saved(folder / "config.yaml"), 0, None, None, CPU)
-    load_models(trial, folder / "seed0", "last")
+    load_models(trial.models, folder / "seed0", "last")
     sets = {}
     for name in ("query", "gallery"):
         sets[name] = trial.tester.get_all_embeddings(
@@ -132,3 +135,30 @@ def test_queries_are_searched_in_the_gallery(tmp_path):
     assert found["epochs"][-1]["splits"]["query"]["precision_at_1"] == pytest.approx(
         recall
     )
+
+
+class Labelled:
+    def __init__(self, labels):
+        self.labels = labels
+
+    def __len__(self):
+        return len(self.labels)
+
+
+def test_folds_are_those_of_the_page():
+    """Of CARS196, beside those of powerful-benchmarker's MLRCSplitManager."""
+    page = Path(__file__).parent.parent / "docs" / "from-powerful-benchmarker.md"
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    manager = ClassDisjointSplitManager(test_size=0.5)
+
+    def make(split, transform):
+        start = 98 * (split == "test")
+        return Labelled(list(range(start, start + 98)) * 2)
+
+    found = []
+    for fold in range(4):
+        splits = manager.splits(make, ("train", "test"), fold)
+        classes = sorted(set(splits.evaluation["val"].labels))
+        assert classes == list(range(classes[0], classes[-1] + 1))
+        found.append(f"{classes[0]} to {classes[-1]}")
+    assert f"ours are {', '.join(found[:3])} and {found[3]}" in text

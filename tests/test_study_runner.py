@@ -8,17 +8,14 @@ import sys
 import time
 
 import pytest
+from click.testing import CliRunner
+from rich.console import Console
 
-pytest.importorskip("omegaconf", reason="runs are configs, read with it")
+from benchmarks.__main__ import main
+from benchmarks.study import overview, run, runner
+from benchmarks.study.jobs import ROOT, Job
 
-from click.testing import CliRunner  # noqa: E402
-from rich.console import Console  # noqa: E402
-
-from benchmarks.__main__ import main  # noqa: E402
-from benchmarks.study import overview, run, runner  # noqa: E402
-from benchmarks.study.jobs import ROOT, Job  # noqa: E402
-
-from .study_runs import finish, study  # noqa: E402
+from .study_runs import finish, study
 
 STAGES = """
 stages:
@@ -185,4 +182,4 @@ def test_the_command_knows_its_stages_and_files(made, tmp_path):
     assert result.exit_code == 0 and "second" in result.output
     made.file.write_text("stages: 3")
     result = invoke(str(made.file), "--dry-run")
-    assert result.exit_code == 1 and "expected a mapping" in result.output
+    assert result.exit_code == 1 and "is no study" in result.output

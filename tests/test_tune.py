@@ -12,7 +12,9 @@ import yaml  # noqa: E402
 
 from benchmarks.config import ConfigError, load  # noqa: E402
 from benchmarks.config.overlay import overlay  # noqa: E402
+from benchmarks.config.schema import validated  # noqa: E402
 from benchmarks.protocol import tune as tuning  # noqa: E402
+from benchmarks.protocol.experiment import run  # noqa: E402
 from benchmarks.protocol.searched import open_study  # noqa: E402
 from benchmarks.protocol.tune import tune as search  # noqa: E402
 
@@ -20,6 +22,7 @@ from . import tiny  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+CPU = torch.device("cpu")
 LR = "optimizers.metric_loss_optimizer.Adam.lr"
 VALIDATION = {
     "split_manager~OVERRIDE~": {"ClassDisjointSplitManager": {"num_training_sets": 1}}
@@ -34,9 +37,7 @@ def tune(tmp_path, trials, changes=None, bounds=(1e-3, 1e-1)):
         "num_epochs_train": 2,
     }
     values = overlay(overlay(tiny.VALUES, VALIDATION), ranges)
-    return search(
-        overlay(values, changes or {}), tmp_path, trials, 0, torch.device("cpu")
-    )
+    return search(overlay(values, changes or {}), tmp_path, trials, 0, CPU)
 
 
 def trials_of(folder):
@@ -54,6 +55,7 @@ def test_tune(tmp_path):
             lr = config.optimizers["metric_loss_optimizer"]["Adam"]["lr"]
             if lr == trial.params[LR]:
                 history = json.loads((path / "seed0/fold0/history.json").read_text())
+                assert all(set(e["splits"]) == {"val"} for e in history["epochs"])
                 values = [
                     e["splits"]["val"]["mean_average_precision_at_r"]
                     for e in history["epochs"]
@@ -62,6 +64,14 @@ def test_tune(tmp_path):
     best = yaml.safe_load((folder / "best.yaml").read_text())
     chosen = max(found, key=lambda t: t.value).params[LR]
     assert best["optimizers"]["metric_loss_optimizer"]["Adam"]["lr"] == chosen
+    # A run with these values measures the same, and the test set, too.
+    values = overlay(tiny.VALUES, {**VALIDATION, "num_epochs_train": 2})
+    whole = run(validated(overlay(values, best)), tmp_path / "whole", CPU)
+    history = json.loads((whole / "seed0/fold0/history.json").read_text())
+    assert max(found, key=lambda t: t.value).value == max(
+        e["splits"]["val"]["mean_average_precision_at_r"] for e in history["epochs"]
+    )
+    assert "test" in history["epochs"][-1]["splits"]
     # It goes on, does not repeat itself, and does not search another config.
     tune(tmp_path, 4, bounds=(1e-3, 1e-2))
     again = trials_of(folder)
@@ -77,7 +87,7 @@ def test_killed_tune_takes_up_its_trial(tmp_path, monkeypatch, by_user):
     class Killed(BaseException):
         pass
 
-    def killed(*arguments):
+    def killed(*arguments, **named):
         raise KeyboardInterrupt if by_user else Killed
 
     with monkeypatch.context() as patch:
@@ -114,7 +124,7 @@ def by_samples_of_a_class(tmp_path, trials, low, high):
             "num_epochs_train": 1,
         },
     )
-    return search(values, tmp_path, trials, 0, torch.device("cpu"))
+    return search(values, tmp_path, trials, 0, CPU)
 
 
 def test_a_trial_that_cannot_be_built_is_a_failed_one(tmp_path, capsys):
@@ -143,7 +153,7 @@ def test_a_stopped_search_goes_on_as_an_undisturbed_one(tmp_path, monkeypatch):
     whole = [t.params for t in trials_of(tune(tmp_path / "whole", 3))]
     calls = []
 
-    def killed(*arguments):
+    def killed(*arguments, **named):
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt

@@ -14,11 +14,16 @@ from torch import nn
 
 from .bn_inception import bninception
 from .efficientnet_lite import efficientnet_lite0
-from .embedders import MLP, Identity, Linear, UnitEmbedder
-from .pooling import GlobalPooling
+from .layers import (
+    MLP,
+    GlobalPooling,
+    Identity,
+    Linear,
+    SmallConvNet,
+    UnitEmbedder,
+)
 from .preprocessing import CAFFE, GLYPHS, IMAGENET, Preprocessing
 from .resnet import resnet18, resnet34, resnet50, resnet101
-from .small import SmallConvNet
 from .weights import CheckpointError, load_checkpoint
 
 __all__ = [

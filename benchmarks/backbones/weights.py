@@ -1,10 +1,12 @@
-"""Weights from files."""
+"""Weights from files, and packages that only some backbones need."""
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 
 WRAPPERS = ("state_dict", "model_state", "model_state_dict")
 PARALLEL_PREFIX = "module."
+OPTIONAL = ".num_batches_tracked"  # files older than PyTorch 0.4.1 have none
 SHOWN = 4  # names in a message
 
 
@@ -20,7 +23,9 @@ class CheckpointError(ValueError):
 
 
 def load_checkpoint(
-    module: nn.Module, path: str | os.PathLike[str], ignore: Iterable[str] = ()
+    module: nn.Module,
+    path: str | os.PathLike[str] | None,
+    ignore: Iterable[str] = (),
 ) -> None:
     """Load all of a module's weights from a file.
 
@@ -30,7 +35,8 @@ def load_checkpoint(
 
     Args:
         module: changed only when everything fits.
-        path: written by `torch.save`; nothing but tensors is unpickled.
+        path: written by `torch.save`; nothing but tensors is unpickled. None: the
+            module stays as it is.
         ignore: beginnings of names that the file may have and the module has not, the
             classifier's.
 
@@ -38,37 +44,34 @@ def load_checkpoint(
         CheckpointError: there is no such file, it is damaged, has NaN or infinity, or
             names or shapes are not the module's.
     """
-    path = Path(path)
-    given = _without_parallel_prefix(_state_dict(read_tensors(path), path))
+    if path is None:
+        return
+    given = _state_dict(read_tensors(Path(path)), path)
     expected = module.state_dict()
-    beginnings = tuple(ignore)
-    given = {
-        name: tensor
-        for name, tensor in given.items()
-        if name in expected or not name.startswith(beginnings)
-    }
-    problems = _differing_names(expected, given)
-    fitting = {}
-    for name in expected.keys() & given.keys():
-        if _essential_shape(given[name]) == _essential_shape(expected[name]):
-            fitting[name] = given[name].reshape(expected[name].shape)
-        else:
-            problems.append(
-                f"{name} is {tuple(given[name].shape)}, expected "
-                f"{tuple(expected[name].shape)}"
-            )
+    extra = [n for n in given if n not in expected and not n.startswith(tuple(ignore))]
+    missing = [n for n in expected if n not in given and not n.endswith(OPTIONAL)]
+    problems = [
+        f"{len(names)} {kind} ({_first(names, ', ')})"
+        for kind, names in (("missing", missing), ("unexpected", extra))
+        if names
+    ]
+    there = [name for name in expected if name in given]
+    problems += [
+        f"{n} is {tuple(given[n].shape)}, expected {tuple(expected[n].shape)}"
+        for n in there
+        if given[n].squeeze().shape != expected[n].squeeze().shape
+    ]
     if problems:
         raise CheckpointError(
             f"{path} has not the weights of this {type(module).__name__}: "
-            + "; ".join(_first(problems, "; "))
+            f"{_first(problems, '; ')}"
         )
-    damaged = [name for name, tensor in fitting.items() if not _is_finite(tensor)]
-    if damaged:
+    if damaged := [n for n in there if not torch.isfinite(given[n]).all()]:
         raise CheckpointError(
-            f"{path} has NaN or infinity in {', '.join(_first(damaged, ', '))}: take "
+            f"{path} has NaN or infinity in {_first(damaged, ', ')}: take "
             "weights of a training that has not diverged"
         )
-    # Not strict: files older than PyTorch 0.4.1 do not count batches.
+    fitting = {name: given[name].reshape(expected[name].shape) for name in there}
     module.load_state_dict(fitting, strict=False)
 
 
@@ -99,49 +102,42 @@ def read_tensors(path: Path) -> Any:
         ) from error
 
 
-def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
+def require(module: str, backbone: str, install: str) -> ModuleType:
+    """Import an optional package.
+
+    Args:
+        module: its name when imported.
+        backbone: what needs it.
+        install: the command that installs it.
+
+    Raises:
+        ImportError: it cannot be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{backbone} needs {module}, which cannot be imported ({error}): {install}"
+        ) from error
+
+
+def _state_dict(content: Any, path: object) -> dict[str, torch.Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
             break
-    if isinstance(content, Mapping) and content:
-        if all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
-            return {str(name): tensor for name, tensor in content.items()}
-    raise CheckpointError(
-        f"{path} must hold a state dict, names to tensors, bare or under one of "
-        f"{WRAPPERS}"
-    )
+    state = dict(content) if isinstance(content, Mapping) else {}
+    if not state or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise CheckpointError(
+            f"{path} must hold a state dict, names to tensors, bare or under one of "
+            f"{WRAPPERS}"
+        )
+    parallel = all(str(name).startswith(PARALLEL_PREFIX) for name in state)
+    start = len(PARALLEL_PREFIX) if parallel else 0
+    return {str(name)[start:]: tensor for name, tensor in state.items()}
 
 
-def _without_parallel_prefix(
-    state: dict[str, torch.Tensor],
-) -> dict[str, torch.Tensor]:
-    if all(name.startswith(PARALLEL_PREFIX) for name in state):
-        return {name[len(PARALLEL_PREFIX) :]: state[name] for name in state}
-    return state
-
-
-def _differing_names(
-    expected: Mapping[str, Any], given: Mapping[str, Any]
-) -> list[str]:
-    optional = ".num_batches_tracked"
-    missing = [n for n in expected if n not in given and not n.endswith(optional)]
-    unexpected = [name for name in given if name not in expected]
-    return [
-        f"{len(names)} {kind} ({', '.join(_first(names, ', '))})"
-        for kind, names in (("missing", missing), ("unexpected", unexpected))
-        if names
-    ]
-
-
-def _is_finite(tensor: torch.Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
-
-
-def _essential_shape(tensor: torch.Tensor) -> list[int]:
-    return [size for size in tensor.shape if size != 1]
-
-
-def _first(items: list[str], separator: str) -> list[str]:
+def _first(items: Sequence[str], separator: str) -> str:
     more = len(items) - SHOWN
-    return items[:SHOWN] + ([f"and {more} more"] if more > 0 else [])
+    end = [f"and {more} more"] if more > 0 else []
+    return separator.join([*items[:SHOWN], *end])

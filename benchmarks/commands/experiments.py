@@ -16,9 +16,18 @@ from . import options
 @options.with_files
 @options.output
 @options.device
+@click.option(
+    "--from-best",
+    is_flag=True,
+    help="Go back to the best checkpoints of trials, and on from there.",
+)
 @options.plain_errors
 def run(
-    what: tuple[str, ...], extra: tuple[str, ...], output: Path, device: str | None
+    what: tuple[str, ...],
+    extra: tuple[str, ...],
+    output: Path,
+    device: str | None,
+    from_best: bool,
 ) -> None:
     """Train and evaluate configs over their seeds; run again to resume.
 
@@ -35,7 +44,7 @@ def run(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     chosen = options.torch_device(device)
     for config in configs:
-        folder = run_experiment(config, output, chosen, console)
+        folder = run_experiment(config, output, chosen, console, from_best)
         console.print(f"{config.experiment_name}: finished; {folder}", soft_wrap=True)
     console.print(f"python -m benchmarks report {output}", highlight=False)
 
@@ -50,10 +59,19 @@ def run(
     show_default=True,
     help="Which of the saved models.",
 )
+@click.option(
+    "--images",
+    type=options.existing(folder=True),
+    help="Evaluate on these, FOLDER/<class>/*, in place of the run's data set.",
+)
 @options.device
 @options.plain_errors
 def evaluate(
-    folder: Path, overrides: tuple[str, ...], selection: str, device: str | None
+    folder: Path,
+    overrides: tuple[str, ...],
+    selection: str,
+    images: Path | None,
+    device: str | None,
 ) -> None:
     """Evaluate the trained models of a run; a.b=VALUE changes its config for this."""
     options.quiet_bars()
@@ -61,7 +79,7 @@ def evaluate(
 
     console = plain_console()
     chosen = options.torch_device(device)
-    console.print(evaluate_folder(folder, selection, overrides, chosen))
+    console.print(evaluate_folder(folder, selection, overrides, chosen, images))
 
 
 @click.command(cls=options.Command)

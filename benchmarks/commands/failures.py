@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from ..files import FULL
+
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 

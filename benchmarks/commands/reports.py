@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from ..files import naming
 from . import options
 
 PLACE = click.Path(path_type=Path, exists=True)
@@ -70,7 +71,8 @@ def report(
     try:
         given = parse_baselines(baselines)
         options_ = selections, metrics, given, until, only
-        run(list(places), output, Console(), *options_)
+        with naming(output or places[0] / "report"):
+            run(list(places), output, Console(), *options_)
     except ReportError as error:
         raise click.ClickException(str(error)) from error
 

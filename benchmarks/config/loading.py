@@ -13,6 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..files import write_text
 from . import powerful, search
 from .arguments import unknown_arguments
 from .errors import ConfigError, suggest
@@ -23,18 +24,20 @@ from .schema import KNOWN, Config, validated
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 OVERLAYS = PRESETS / "overlays"
+LOSSES = PRESETS / "losses"
 DEFAULT = "default.yaml"
+WITH_MEMVIR = "memvir.yaml"
 ON_TOP_OF = "on_top_of"
 POWERFUL = f"config_*/{DEFAULT}"
 LOGGER = logging.getLogger("benchmarks")
 
 
 def preset_names() -> list[str]:
-    """All presets, as `<dataset>/<name>`."""
+    """All presets, as `<data set>/<loss>`: each loss with each data set."""
     return [
-        path.relative_to(PRESETS).with_suffix("").as_posix()
-        for path in sorted(PRESETS.glob("*/*.yaml"))
-        if path.name != DEFAULT and path.parent != OVERLAYS
+        f"{default.parent.name}/{loss.stem}"
+        for default in sorted(PRESETS.glob(f"*/{DEFAULT}"))
+        for loss in sorted(LOSSES.iterdir())
     ]
 
 
@@ -66,7 +69,9 @@ def load_values(
     Args:
         name: a preset, `cars196/norm_softmax_memvir`, or the path of a YAML file. The
             `default.yaml` in its folder comes before it; for presets, also the one of
-            all presets; then the files beside it that it names in `on_top_of`. A folder
+            all presets; then the files beside it that it names in `on_top_of`. A preset
+            is its loss's file, laid over its data set's; then `memvir.yaml` of the data
+            set, if it is with MemVir, and a file of the preset's own name. A folder
             stands for its `default.yaml`, or for powerful-benchmarker's
             `config_*/default.yaml`.
         extra: files laid over that, in turn: paths, names of files beside it, or names
@@ -182,9 +187,7 @@ def _with_path(path: Path, error: ConfigError) -> str:
 
 def save(config: Config, path: Path) -> None:
     """Write the resolved config."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    OmegaConf.save(OmegaConf.create(asdict(config)), temporary)
-    temporary.replace(path)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
 
 
 def load_saved(path: Path) -> Config:
@@ -216,12 +219,22 @@ def _find(name: str) -> Path:
             return path / DEFAULT
         if path.is_dir() and any(path.glob(POWERFUL)):
             return path
-        if path.is_file():
+        if path.is_file() or _is_preset(path):
             return path
     known = preset_names()
     raise ConfigError(
         f"there is no preset or file {name!r}{suggest(name, known)} "
         "(`python -m benchmarks list` shows all presets)"
+    )
+
+
+def _is_preset(path: Path) -> bool:
+    """Whether it is named as a preset's file, which need not be there."""
+    folder = path.resolve().parent
+    return (
+        folder.parent == PRESETS
+        and (folder / DEFAULT).is_file()
+        and (LOSSES / path.name).is_file()
     )
 
 
@@ -232,14 +245,16 @@ def _with_defaults(path: Path) -> list[Path]:
     files = [path.parent / DEFAULT]
     if path.resolve().is_relative_to(PRESETS):
         files.insert(0, PRESETS / DEFAULT)
-    unique = dict.fromkeys(f for f in (*files, path) if f.is_file())
-    return list(unique)
+    files = [file for file in files if file.is_file()]
+    return list(dict.fromkeys([*files, path]))
 
 
 def _layers(
     file: Path, above: tuple[Path, ...] = ()
 ) -> list[tuple[Path, dict[str, Any]]]:
     """The file's content, after that of the files that it says it is on top of."""
+    if _is_preset(file):
+        return _layers_of_preset(file)
     if file.resolve() in above:
         chain = " on top of ".join(path.name for path in (*above, file))
         raise ConfigError(f"{file}: it is on top of itself: {chain}")
@@ -259,6 +274,15 @@ def _layers(
     return [*layers, (file, content)]
 
 
+def _layers_of_preset(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    loss = LOSSES / path.name
+    layers = [(loss, read(loss))]
+    if (plain := path.stem.removesuffix("_memvir")) != path.stem:
+        layers[0][1]["baseline"] = f"{path.parent.name}/{plain}"
+        layers += _layers(path.parent / WITH_MEMVIR)
+    return [*layers, (path, read(path))] if path.is_file() else layers
+
+
 def _beside(path: Path, other: str) -> Path:
     for candidate in (
         Path(other),
@@ -269,7 +293,8 @@ def _beside(path: Path, other: str) -> Path:
         PRESETS / f"{other}.yaml",  # cars196/default
         *sorted(path.glob(f"config_*/{other}.yaml")),
     ):
-        if candidate.is_file() and candidate.resolve() != path.resolve():
+        is_there = candidate.is_file() or _is_preset(candidate)
+        if is_there and candidate.resolve() != path.resolve():
             return candidate
     names = [f.stem for f in (*path.parent.glob("*.yaml"), *OVERLAYS.glob("*.yaml"))]
     raise ConfigError(f"there is no file {other!r} to lay over{suggest(other, names)}")

@@ -6,6 +6,7 @@ import shutil
 import stat
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,49 @@ from .lists import is_inside
 # Python 3.10 and 3.11 have it from some patch release on.
 FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 CHUNK = 1 << 20
+TOO_LARGE = "a header is too large"
+MEMBERS = 1_000_000  # of an archive; the largest of those published has 120,000
 REMEDY = "Get it again: it may not have been downloaded whole"
+
+
+class TarFile(tarfile.TarFile):
+    """Python's, which does not take a header of any size into memory.
+
+    Opened by `open(fileobj=...)`, or as compressed.
+    """
+
+    def __init__(self, name: Any, mode: Any, fileobj: Any, **kwargs: Any) -> None:
+        super().__init__(name, mode, _InPieces(fileobj), **kwargs)
+
+
+class _InPieces:
+    """A file of which no more than CHUNK is read at a time."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= CHUNK:
+            raise tarfile.ReadError(f"{TOO_LARGE} ({size:,} bytes)")
+        data: bytes = self._file.read(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def members(file: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, int]]:
+    """Members, and how large all are until then, headers included.
+
+    Raises:
+        tarfile.ReadError: there are more than MEMBERS.
+    """
+    total = 0
+    for number, member in enumerate(file, start=1):
+        if number > MEMBERS:
+            raise tarfile.ReadError(f"it has more than {MEMBERS:,} members")
+        total += member.size + tarfile.BLOCKSIZE
+        yield member, total
 
 
 def extract(archive: Path, folder: Path, progress: Progress) -> None:
@@ -34,7 +77,7 @@ def extract(archive: Path, folder: Path, progress: Progress) -> None:
     task = progress.add_task(escape(archive.name), total=archive.stat().st_size)
     try:
         # In this order: a tar that ends with a zip would pass as a zip.
-        if tarfile.is_tarfile(archive):
+        if _is_tar(archive):
             _extract_tar(archive, folder, progress, task)
         elif zipfile.is_zipfile(archive):
             _extract_zip(archive, folder, progress, task)
@@ -51,13 +94,24 @@ def extract(archive: Path, folder: Path, progress: Progress) -> None:
         raise DatasetError(f"{archive} is damaged: {error!r}", REMEDY) from error
 
 
+def _is_tar(archive: Path) -> bool:
+    with archive.open("rb") as raw:
+        try:
+            TarFile.open(fileobj=raw).close()
+        except tarfile.TarError as error:
+            if TOO_LARGE in str(error):
+                raise
+            return False
+    return True
+
+
 def _extract_zip(archive: Path, folder: Path, progress: Progress, task: Any) -> None:
     with zipfile.ZipFile(archive) as file:
-        members = file.infolist()
-        total = sum(member.file_size for member in members)
+        infos = file.infolist()
+        total = sum(member.file_size for member in infos)
         _refuse_too_large(archive, total, shutil.disk_usage(folder).free)
         progress.update(task, total=total)
-        for member in members:
+        for member in infos:
             mode = stat.S_IFMT(member.external_attr >> 16)
             plain = mode in (0, stat.S_IFREG, stat.S_IFDIR)
             _refuse_unsafe(archive, member.filename, plain)
@@ -66,10 +120,9 @@ def _extract_zip(archive: Path, folder: Path, progress: Progress, task: Any) -> 
 
 
 def _extract_tar(archive: Path, folder: Path, progress: Progress, task: Any) -> None:
-    free, total = shutil.disk_usage(folder).free, 0
-    with archive.open("rb") as raw, tarfile.open(fileobj=raw) as file:
-        for member in file:
-            total += member.size
+    free = shutil.disk_usage(folder).free
+    with archive.open("rb") as raw, TarFile.open(fileobj=raw) as file:
+        for member, total in members(file):
             _refuse_too_large(archive, total, free)
             plain = member.isreg() or member.isdir()
             _refuse_unsafe(archive, member.name, plain)

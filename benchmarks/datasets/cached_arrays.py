@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..files import replacing
 
 LOGGER = logging.getLogger("benchmarks")
 Arrays = dict[str, np.ndarray]
@@ -60,14 +61,9 @@ def load(path: Path, names: Sequence[str], key: str) -> Arrays:
 def save(path: Path, names: Sequence[str], key: str, arrays: Arrays) -> None:
     """Under a temporary name first: a reader never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     contents: dict[str, Any] = {
         "digest": np.array(digest(names, key, arrays)),
         **arrays,
     }
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **contents)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **contents)

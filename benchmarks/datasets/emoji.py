@@ -15,6 +15,7 @@ from rich.console import Console
 from torch.utils.data import Dataset
 
 from ..console import plain_console
+from ..files import write_text
 from . import cached_arrays, emoji_classes, emoji_packages
 from .emoji_packages import PACKAGES, IconSet
 from .emoji_rendering import SIZE, render_all
@@ -164,12 +165,7 @@ def _read(archives: Sequence[Path] | None, console: Console) -> list[IconSet]:
 
 def _write_licences(root: Path, icon_sets: Sequence[IconSet]) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    temporary = root / f"{LICENCES_NAME}.{os.getpid()}.tmp"
-    try:
-        temporary.write_text(emoji_packages.licences(icon_sets), encoding="utf-8")
-        os.replace(temporary, root / LICENCES_NAME)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(root / LICENCES_NAME, emoji_packages.licences(icon_sets))
 
 
 def render(icon_sets: Sequence[IconSet], console: Console) -> cached_arrays.Arrays:
@@ -212,21 +208,3 @@ def render(icon_sets: Sequence[IconSet], console: Console) -> cached_arrays.Arra
         "code_points": np.array([emoji.code_points for emoji in kept]),
         "num_train_classes": np.array(len(kept) // 2),
     }
-
-
-def contact_sheet(dataset: Emoji, classes: int = 40) -> Image.Image:
-    """A picture to look at: a row a class, evenly spread; a column a vendor."""
-    labels, vendors = np.asarray(dataset.labels), np.asarray(dataset.vendors)
-    present = np.unique(labels)
-    classes = min(classes, len(present))
-    chosen = present[np.linspace(0, len(present) - 1, classes).round().astype(int)]
-    gap = 2
-    step = SIZE + gap
-    size = (len(VENDORS) * step + gap, len(chosen) * step + gap)
-    sheet = Image.new("RGB", size, (200, 200, 200))
-    for row, label in enumerate(chosen):
-        for index in np.flatnonzero(labels == label):
-            column = VENDORS.index(vendors[index])
-            corner = (gap + column * step, gap + row * step)
-            sheet.paste(Image.fromarray(dataset.images[index]), corner)
-    return sheet

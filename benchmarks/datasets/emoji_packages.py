@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from ..console import plain_console
+from .archives import TarFile, members
 from .errors import DatasetError
 
 
@@ -166,12 +167,10 @@ def _choose(package: Package, contents: dict[Path, dict[str, Any]]) -> IconSet:
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     """Those of FILES that the archive has, parsed. Nothing is written to disk."""
     content: dict[str, dict[str, Any]] = {}
-    left = MAX_SIZE
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                left -= member.size  # told by its header, before it is unpacked
-                if left < 0:
+        with TarFile.open(path, "r:gz") as archive:
+            for member, total in members(archive):
+                if total > MAX_SIZE:  # told by headers, before it is unpacked
                     raise DatasetError(f"{path}: unpacked it is over {MAX_SIZE} bytes")
                 name = member.name.removeprefix("package/")
                 if name not in FILES or member.name == name or not member.isreg():

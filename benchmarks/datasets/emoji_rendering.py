@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Iterable, Sequence
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,6 +24,7 @@ from .errors import DatasetError
 
 SIZE = 64  # pixels, of a picture's side
 MEASURES = {"left": 0, "top": 0, "width": 16, "height": 16}  # Iconify's defaults
+PROCESS = Path(__file__).with_name("svg_process.py")
 SVG = "{http://www.w3.org/2000/svg}"
 # What a drawing may consist of. The rest of SVG could read other files, or depend on
 # the fonts installed.
@@ -89,36 +96,46 @@ def _find(name: str, data: dict[str, Any]) -> Drawing | None:
 def render_all(items: Sequence[Drawing], console: Console) -> list[np.ndarray]:
     """Pictures of (SIZE, SIZE, 3), uint8, on white.
 
+    A drawing is centred on a square and fills its longer side.
+
     Raises:
-        DatasetError: resvg-py is not installed, or a drawing is not sound.
+        DatasetError: resvg-py is not installed, or a drawing is not sound, or takes too
+            much time or memory.
     """
-    shown: Iterable[Drawing] = track(items, "Rendering emoji", console=console)
-    return [render(drawing) for drawing in shown]
+    if find_spec("resvg_py") is None:
+        raise DatasetError("rendering emoji needs resvg-py: pip install resvg-py")
+    process = subprocess.Popen(
+        [sys.executable, str(PROCESS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="ascii",
+    )
+    with process:
+        try:
+            shown = track(items, "Rendering emoji", console=console)
+            return [_render(drawing, process) for drawing in shown]
+        finally:
+            process.kill()
 
 
-def render(drawing: Drawing) -> np.ndarray:
-    """One picture; the drawing is centred on a square and fills its longer side."""
-    try:
-        import resvg_py
-    except ImportError as error:
-        raise DatasetError(
-            "rendering emoji needs resvg-py: pip install resvg-py"
-        ) from error
+def _render(drawing: Drawing, process: subprocess.Popen[str]) -> np.ndarray:
     svg = _svg(drawing)
     _check_elements(svg)
+    options = {"background": "#ffffff", "skip_system_fonts": True}
+    request = {"svg_string": svg, "width": SIZE, "height": SIZE, **options}
+    assert process.stdin is not None and process.stdout is not None  # they are pipes
     try:
-        png = resvg_py.svg_to_bytes(
-            svg_string=svg,
-            background="#ffffff",
-            width=SIZE,
-            height=SIZE,
-            skip_system_fonts=True,
-        )
-    except ValueError as error:
-        raise DatasetError(
-            f"cannot be rendered: {error}: {drawing.body[:200]}"
-        ) from error
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+    except (OSError, ValueError):  # it is not there any more
+        answer = {"error": "it takes too much time or memory, or crashes the renderer"}
+    if "error" in answer:
+        raise DatasetError(f"cannot be rendered: {answer['error']}: {svg[:300]}")
+    png = base64.b64decode(answer["png"])
+    pixels = np.asarray(Image.open(io.BytesIO(png), formats=["PNG"]).convert("RGB"))
     # The square is centred, so turning pixels is turning the drawing.
     if drawing.h_flip:
         pixels = pixels[:, ::-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class ImageFolders(ImageFiles):
     """
 
     NAME = "folders"
-    SPLITS = ("train", "test")
+    SPLITS: tuple[str, ...] = ("train", "test")
 
     def __init__(
         self,
@@ -60,18 +60,22 @@ class ImageFolders(ImageFiles):
                 "Rename or move their folders, or: allow_shared_classes=True",
             )
         self.class_names = list(dict.fromkeys(names["train"] + names["test"]))
+        self._take(self.root / self.split, folders[self.split])
+
+    def _take(self, root: Path, folders: Sequence[str]) -> None:
+        """The images of these folders, and labels by `class_names`."""
         label = {name: index for index, name in enumerate(self.class_names)}
         self.paths, self.labels = [], []
         left_out: list[str] = []
-        for name in folders[self.split]:
-            images, others = images_in(self.root / self.split / name)
+        for name in folders:
+            images, others = images_in(root / name)
             self.paths += images
             self.labels += [label[nfc(name)]] * len(images)
             left_out += others
         if left_out:
             warnings.warn(
-                f"{self.root}: {len(left_out):,} files in {self.split} are left out, "
-                f"as they are no images by their names: {some(left_out)}",
+                f"{root}: {len(left_out):,} files are left out, as they are no images "
+                f"by their names: {some(left_out)}",
                 stacklevel=2,
             )
 
@@ -84,6 +88,33 @@ class ImageFolders(ImageFiles):
     @classmethod
     def find(cls, folder: Path, annotations: Path | None) -> Path:
         return folder_with(folder, "train", "test")
+
+
+class ImageFolder(ImageFolders):
+    """One set of images, root/<class>/*, to evaluate on."""
+
+    SPLITS: tuple[str, ...] = ("test",)
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "test",
+        transform: Callable[[Image.Image], Any] | None = None,
+    ) -> None:
+        super().__init__(root, split, transform)
+
+    def generate_split(self) -> None:
+        folders = class_folders(self.root)
+        if {*folders} <= {"train", "val", "test"}:
+            raise DatasetError(
+                f"{self.root} has {' and '.join(folders)}, and no folders of classes",
+                f"Name one of them, such as {self.root / folders[-1]}",
+            )
+        self.class_names = list(dict.fromkeys(map(nfc, folders)))
+        self._take(self.root, folders)
+
+    def remedy(self) -> str:
+        return f"Expected images as {self.root}/<class>/*"
 
 
 def class_folders(folder: Path) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pytorch_metric_learning.datasets.base_dataset import BaseDataset
 from .decoding import read_image
 from .errors import DatasetError
 
+KEPT_BYTES = 4 << 30
 NAMED = 3  # of many files that are wrong, so many are named
 
 
@@ -32,7 +32,8 @@ class ImageFiles(BaseDataset):
         check_counts: refuse other numbers of classes and images than the published.
         check_files: refuse lists that name a file that does not exist.
         in_memory: decode an image once a process, and keep it: for images that are
-            small, or few. All data sets with this share what they keep.
+            small, or few. All data sets with this share what they keep, KEPT_BYTES at
+            most; images that do not fit are decoded each time.
 
     Items are (image, label). Training labels are 0 to C-1, test labels go on from C.
 
@@ -83,7 +84,7 @@ class ImageFiles(BaseDataset):
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         path, label = self.paths[index], self.labels[index]
         # A copy, as a transform may draw on what it gets.
-        image = kept_image(path).copy() if self.in_memory else read_image(path)[0]
+        image = _KEPT.read(path).copy() if self.in_memory else read_image(path)[0]
         return (
             image if self.transform is None else self.transform(image),
             label if self.target_transform is None else self.target_transform(label),
@@ -163,7 +164,22 @@ def some(names: Sequence[Any]) -> str:
     return ", ".join(map(str, names[:NAMED])) + (f", and {more:,} more" * (more > 0))
 
 
-@cache
-def kept_image(path: str) -> Image.Image:
-    """As `read_image` has it, read once a process."""
-    return read_image(path)[0]
+class _Kept:
+    """Images as `read_image` has them, read once a process, as far as they fit."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, Image.Image] = {}
+        self.nbytes = 0
+
+    def read(self, path: str) -> Image.Image:
+        image = self.images.get(path)
+        if image is None:
+            image = read_image(path)[0]
+            size = 3 * image.width * image.height
+            if self.nbytes + size <= KEPT_BYTES:
+                self.images[path] = image
+                self.nbytes += size
+        return image
+
+
+_KEPT = _Kept()

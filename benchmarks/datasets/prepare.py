@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import Progress
 
 from ..console import plain_console
+from ..files import replacing
 from .archives import extract
 from .cars import Cars196
 from .cub import CUB200
@@ -38,8 +40,8 @@ def prepare(
 ) -> None:
     """Make the folder of a data set, which is checked before it gets its name.
 
-    Until then it is .<name>.partial beside the root, which one run at a time may use. A
-    root that is whole already is left alone.
+    Until then it is .<name>.partial beside the root, which one run at a time uses;
+    others wait. A root that is whole already is left alone.
 
     Args:
         name: of DATASETS.
@@ -70,11 +72,34 @@ def prepare(
         if not path.is_file():
             raise DatasetError(f"{path} is not a file", "Name the file that you have")
     root.parent.mkdir(parents=True, exist_ok=True)
-    if download:
-        with _downloaded(cls, root.parent, console) as archive:
-            _build(cls, root, [archive], annotations, console)
-    else:
-        _build(cls, root, archives, annotations, console)
+    with _alone(root, console):
+        if root.exists() and any(root.iterdir()):  # by another, in the meantime
+            _check_existing(cls, root, console)
+        elif download:
+            with _downloaded(cls, root.parent, console) as archive:
+                _build(cls, root, [archive], annotations, console)
+        else:
+            _build(cls, root, archives, annotations, console)
+
+
+@contextmanager
+def _alone(root: Path, console: Console) -> Iterator[None]:
+    """One process, or thread, at a time; others wait."""
+    lock = FileLock(root.with_name(f".{root.name}.lock"), thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print(f"another process prepares {root}; it is waited for")
+        lock.acquire()
+    except NotImplementedError:  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows has no names deleted that are in use
+            os.unlink(lock.lock_file)  # filelock sees to it that others notice
+        lock.release()
 
 
 def _check_existing(cls: type[ImageFiles], root: Path, console: Console) -> None:
@@ -155,17 +180,14 @@ def _downloaded(
         yield target
         return
     console.print(f"{url} is downloaded", soft_wrap=True, markup=False)
-    partial = target.with_name(f".{name}.partial")
     try:
-        torch.hub.download_url_to_file(url, str(partial))
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            torch.hub.download_url_to_file(url, str(partial))
     except Exception as error:  # of the network, of its protocols, of the disk
         raise DatasetError(
             f"{url} cannot be downloaded: {error}",
             f"Download it yourself and name it ({cls.NEEDS})",
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     try:
         yield target
     except Exception:  # it may be what is wrong

@@ -15,6 +15,7 @@ from pytorch_metric_learning.utils.inference import (
 )
 
 from ..report.names import RECALL_AT
+from .blocks import InBlocks
 
 __all__ = ["AccuracyCalculator"]
 
@@ -23,7 +24,7 @@ KNN_FUNCTIONS = {"CustomKNN": CustomKNN, "FaissKNN": FaissKNN}
 KMEANS_FUNCTIONS = {"FaissKMeans": FaissKMeans}
 
 
-class AccuracyCalculator(pml.AccuracyCalculator):
+class AccuracyCalculator(InBlocks):
     """Also computes `recall_at_<K>`: the share of queries that have one of their own
     class among the K nearest references. Recall@1 is PML's `precision_at_1`.
 
@@ -68,7 +69,7 @@ class AccuracyCalculator(pml.AccuracyCalculator):
     def determine_k(
         self, bin_counts: torch.Tensor, num_reference: int, ref_includes_query: bool
     ) -> int:
-        usual: int = super().determine_k(bin_counts, num_reference, ref_includes_query)
+        usual = super().determine_k(bin_counts, num_reference, ref_includes_query)
         self._usual_k = usual
         there = num_reference - int(ref_includes_query)
         return max(usual, min(there, max(self.recall_at.values(), default=0)))

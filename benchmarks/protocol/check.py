@@ -14,10 +14,11 @@ from ..config import Config, ConfigError
 from ..config.building import WEIGHTS, build, split_spec
 from ..config.errors import in_words
 from ..config.registry import find
+from .data import make_splits
 from .models import network
 from .rehearsal import rehearse
 from .sanity import check_images
-from .trial import make_splits, num_folds
+from .trial import num_folds
 
 IMAGE_SIZE = 64
 UNKNOWN = "-"
@@ -91,10 +92,12 @@ class Checker:
     def _rehearse(self, config: Config, all_there: bool) -> None:
         fold = None if num_folds(config) is None else 0
         if all_there:
-            return rehearse(config, fold, self.device)
+            rehearse(config, fold, self.device)
+            return
         config = _without_weights(config)
         if self.look_for_data(config) == "ok":
-            return rehearse(config, fold, self.device)
+            rehearse(config, fold, self.device)
+            return
         name, _ = split_spec(config.dataset, "dataset")
         dataset_class: Any = find("dataset", name, "dataset")
 

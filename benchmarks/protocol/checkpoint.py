@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
 
 from ..backbones.weights import CheckpointError, read_tensors
 from ..config import ConfigError
 from ..config.errors import in_words
+from .best import EVALUATED, best_folder
 from .history import History
-from .hooks import EVALUATED, best_folder
 from .trial import Trial
 
 SELECTIONS = ("last", "best_on_validation", "best_on_test")
@@ -38,8 +41,10 @@ def models_folder(history: History, folder: Path, selection: str) -> tuple[Path,
     return best_folder(folder, split, history.primary_metric), epoch
 
 
-def load_models(trial: Trial, folder: Path, selection: str) -> int:
-    """Load trunk and embedder of a selection into a trial's models.
+def load_models(
+    into: Mapping[str, torch.nn.Module], folder: Path, selection: str
+) -> int:
+    """Load trunk and embedder of a selection of the trial in `folder`.
 
     Returns:
         the epoch that they are of.
@@ -53,7 +58,7 @@ def load_models(trial: Trial, folder: Path, selection: str) -> int:
         if not path.exists():
             raise ValueError(f"{path} is missing: was save_models off?")
         try:
-            trial.models[name].load_state_dict(read_tensors(path))
+            into[name].load_state_dict(read_tensors(path))
         except (RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} has not the weights of this {name}: "

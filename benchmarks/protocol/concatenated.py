@@ -6,17 +6,17 @@ Source: Musgrave et al., "A Metric Learning Reality Check", arXiv 2003.08505, se
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..config import Config
+from ..files import write_text
 from .checkpoint import load_models
 from .finite import NotFiniteError, are_finite
 from .history import History
-from .trial import build_trial
+from .trial import build_evaluator
 
 FILE_NAME = "concatenated.json"
 SELECTIONS = ("last", "best_on_validation")
@@ -37,9 +37,7 @@ def evaluate(
     result: dict[str, Any] = {"format": 1}
     for selection in SELECTIONS:
         result[selection] = _accuracies(config, seed, folds, folder, device, selection)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(result, indent=1) + "\n")
 
 
 def _accuracies(
@@ -54,8 +52,8 @@ def _accuracies(
     parts: dict[str, list[torch.Tensor]] = {}
     labels: dict[str, torch.Tensor] = {}
     for fold in range(folds):
-        trial = build_trial(config, seed, fold, None, device)
-        load_models(trial, folder / f"seed{seed}" / f"fold{fold}", selection)
+        trial = build_evaluator(config, seed, fold, device)
+        load_models(trial.models, folder / f"seed{seed}" / f"fold{fold}", selection)
         metrics = trial.tester.accuracy_calculator.get_curr_metrics()
         if not are_finite(trial.models.values()):
             return dict.fromkeys(metrics, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..files import write_text
 from ..processor import processor
 
 FILE_NAME = "environment.json"
@@ -59,10 +59,8 @@ def record(folder: Path, device: torch.device) -> None:
             sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
         except (ValueError, KeyError, TypeError):
             sessions = []  # only a note: not worth stopping a run
-    temporary = path.with_name(f".{path.name}.tmp")
     text = json.dumps({**now, "sessions": [*sessions, now]}, indent=1)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, text + "\n")
 
 
 def git_state(root: Path = ROOT) -> dict[str, Any]:

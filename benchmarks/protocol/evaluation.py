@@ -14,13 +14,14 @@ from rich.table import Table
 
 from ..config import ConfigError
 from ..config.loading import load
+from ..files import naming
 from ..report.names import metric_label
 from .checkpoint import load_models
 from .claims import CONFIG_FILE
 from .experiment import trials_in
 from .history import History
 from .hooks import accuracies
-from .trial import build_trial
+from .trial import build_evaluator
 
 KEPT = "evaluations.jsonl"
 
@@ -30,6 +31,7 @@ def evaluate(
     selection: str = "last",
     overrides: Sequence[str] = (),
     device: torch.device | None = None,
+    images: Path | None = None,
 ) -> Table:
     """The accuracies of the saved models of all trials in an experiment's folder.
 
@@ -38,6 +40,7 @@ def evaluate(
     Args:
         selection: "last", "best_on_validation" or "best_on_test".
         overrides: `a.b=value`, laid over the run's config; nothing is trained.
+        images: a folder of classes to evaluate on in place of the run's data set.
 
     Raises:
         ConfigError: the folder holds no experiment, or no such models.
@@ -55,12 +58,11 @@ def evaluate(
         if history is None or not any(entry["epoch"] for entry in history.epochs):
             left_out.append(trial_folder.relative_to(folder).as_posix())
             continue
-        trial = build_trial(config, seed, fold, None, device)
+        trial = build_evaluator(config, seed, fold, device, images)
         try:
-            epoch = load_models(trial, trial_folder, selection)
+            epoch = load_models(trial.models, trial_folder, selection)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        trial.tester.end_of_testing_hook = None
         metrics = trial.tester.accuracy_calculator.get_curr_metrics()
         found = accuracies(trial.tester, trial.splits, trial.models, epoch)
         for split, values in found.items():
@@ -70,9 +72,15 @@ def evaluate(
             kept.append({"trial": name, "epoch": epoch, "split": split, **values})
     if not rows:
         raise ConfigError(f"{folder}: no trial has been evaluated yet")
-    _keep(folder, {"selection": selection, "changes": list(overrides), "found": kept})
-    if left_out:
-        table.caption = f"not evaluated yet: {', '.join(left_out)}"
+    about: dict[str, Any] = {"selection": selection, "changes": list(overrides)}
+    if images is not None:
+        about["images"] = str(images)
+    notes = [f"not evaluated yet: {', '.join(left_out)}"] if left_out else []
+    try:
+        _keep(folder, {**about, "found": kept})
+    except OSError as error:  # somebody else's run, say; what was measured is shown
+        notes.append(f"not kept: {error.filename}: {error.strerror}")
+    table.caption = "\n".join(notes) or None
     for column in ("trial", "epoch", "split"):
         table.add_column(column)
     for metric in metrics:
@@ -86,5 +94,5 @@ def _keep(folder: Path, evaluation: dict[str, Any]) -> None:
     """Add a line to what was evaluated in this folder."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     line = json.dumps({"time": now, **evaluation})
-    with (folder / KEPT).open("a", encoding="utf-8") as file:
+    with naming(folder / KEPT), (folder / KEPT).open("a", encoding="utf-8") as file:
         file.write(line + "\n")

@@ -13,13 +13,14 @@ from rich.console import Console
 from .. import plots
 from ..config import Config, ConfigError
 from ..console import plain_console
+from ..files import naming
 from ..report.experiments import TUNING
 from . import concatenated, environment, records
+from .best import back_to_best, keep_best
 from .checkpoint import resume_from
-from .claims import CONFIG_FILE, another_config, changes, claim
+from .claims import CONFIG_FILE, another_config, changes, claim, record_changes
 from .finite import NotFiniteError
 from .history import History
-from .hooks import keep_best
 from .locks import locked
 from .progress import describe, describe_epoch
 from .rehearsal import rehearse
@@ -33,11 +34,15 @@ def run(
     output: Path,
     device: torch.device | None = None,
     console: Console | None = None,
+    from_best: bool = False,
+    held_out_only: bool = False,
 ) -> Path:
     """Train and evaluate every trial of a config that is not yet finished.
 
     Args:
         output: the experiment's folder is `output / config.experiment_name`.
+        from_best: have trials go back to their best checkpoint first.
+        held_out_only: evaluate on validation classes only.
 
     Returns:
         the experiment's folder.
@@ -52,7 +57,9 @@ def run(
     check_place(folder, output)
     folds = num_folds(config)
     if not (folder / CONFIG_FILE).exists():  # mistakes show before anything is written
-        try_out(config, folds_of(folds)[0], device)
+        size = rehearse(config, folds_of(folds)[0], device)
+        console.print(size, highlight=False, soft_wrap=True)
+        free_memory()
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         claim(folder, config)
@@ -61,25 +68,27 @@ def run(
         for fold in folds_of(folds):
             trial_folder = folder_of(folder, seed, fold)
             name = trial_folder.relative_to(output).as_posix()
+            if from_best and trial_folder.exists():
+                with locked(trial_folder, "another process trains here"):
+                    if said := back_to_best(trial_folder):
+                        console.print(f"{name}: {said}")
+                        record_changes(folder, [f"{trial_folder.name}: {said}"])
             if is_done(trial_folder, config):
                 console.print(f"{name}: finished before")
                 continue
             console.rule(name)
             trial_folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"seed{seed}" / concatenated.FILE_NAME).unlink(missing_ok=True)
             with locked(trial_folder, "another process trains here"):
                 if changed := changes(folder, config, False):  # since it was claimed
                     raise another_config(folder, changed)
-                run_trial(config, seed, fold, trial_folder, device, console)
+                run_trial(
+                    config, seed, fold, trial_folder, device, console, held_out_only
+                )
             free_memory()
-        if folds is not None and folds > 1:
+        if folds is not None and folds > 1 and not held_out_only:
             concatenated.evaluate(config, seed, folds, folder, device)
     return folder
-
-
-def try_out(config: Config, fold: int | None, device: torch.device) -> None:
-    """Rehearse the first trial; all is forgotten again."""
-    rehearse(config, fold, device)
-    free_memory()
 
 
 def check_place(folder: Path, output: Path) -> None:
@@ -125,16 +134,18 @@ def run_trial(
     folder: Path,
     device: torch.device,
     console: Console,
+    held_out_only: bool = False,
 ) -> None:
     """Train one trial to its end, from its latest checkpoint if there is one."""
-    trial = build_trial(config, seed, fold, folder, device)
-    try:
-        _run_trial(trial, folder, console)
-    finally:
-        trial.trainer.dataloader_iter = None  # ends its workers
-        writer = trial.hooks.record_keeper.tensorboard_writer
-        if writer is not None:
-            writer.close()
+    with naming(folder), records.naming_database(folder / "records"):
+        trial = build_trial(config, seed, fold, folder, device, None, held_out_only)
+        try:
+            _run_trial(trial, folder, console)
+        finally:
+            trial.trainer.dataloader_iter = None  # ends its workers
+            writer = trial.hooks.record_keeper.tensorboard_writer
+            if writer is not None:
+                writer.close()
 
 
 def _run_trial(trial: Trial, folder: Path, console: Console) -> None:
@@ -178,7 +189,7 @@ def resume(trial: Trial, folder: Path) -> int:
     if saved is not None and done > 0:
         history.epochs = saved.epochs
         history.truncate(done)
-        keep_best(history, folder)
+        keep_best(history, folder, trial.loss_funcs)
         best = history.best_epoch(history.primary_metric)
         history.stopped_early = (
             done < history.num_epochs

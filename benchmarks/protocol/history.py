@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ..files import write_text
 
 FORMAT = 1
 FILE_NAME = "history.json"
@@ -57,10 +58,7 @@ class History:
         self.finished = self.stopped_early = False
 
     def save(self, folder: Path) -> None:
-        temporary = folder / f".{FILE_NAME}.tmp"
-        text = json.dumps(asdict(self), indent=1) + "\n"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, folder / FILE_NAME)
+        write_text(folder / FILE_NAME, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> History | None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from pml_memvir.hook_container import SafeHookContainer as _SafeHookContainer
 
-from ..report.names import RECALL_AT
+from .best import keep_best
 from .finite import NotFiniteError, are_finite
 from .history import History
 from .split_managers import Splits
 from .watcher import Watcher
-
-# Of a trial's models, those that make embeddings.
-EVALUATED = ("trunk", "embedder")
 
 __all__ = ["HookContainer", "SafeHookContainer", "accuracies"]
 
@@ -110,7 +106,7 @@ class SafeHookContainer(_SafeHookContainer):
         history.save(folder)
         previous = epochs[-2] if len(epochs) > 1 else None
         self.save_models(trainer, str(models), epochs[-1], previous)
-        keep_best(history, folder)
+        keep_best(history, folder, trainer.loss_funcs)
         if finished:
             history.finished = True
             history.save(folder)
@@ -139,6 +135,9 @@ def accuracies(
         )
     except NotFiniteError:
         return diverged
+    for _ in range(splits.left_out):
+        # As it would be, a random number is drawn.
+        iter(DataLoader(TensorDataset(torch.zeros(1))))
     return {
         split: {m: float(of[tester.accuracies_keyname(m)]) for m in metrics}
         for split, of in found.items()
@@ -155,43 +154,3 @@ def _start_pass(trainer: Any) -> None:
 
 # The name that powerful-benchmarker's configs have.
 HookContainer = SafeHookContainer
-
-
-def keep_best(history: History, folder: Path) -> None:
-    """Copy the latest models to where the best of each metric are, if they are those.
-
-    Done again on resuming: a kill may have come between saving and copying.
-    """
-    latest = history.epochs[-1] if history.epochs else None
-    if latest is None or latest["epoch"] == 0:
-        return
-    for metric in latest["splits"][history.selection_split]:
-        if metric.startswith(RECALL_AT):  # too many models, next to each other
-            continue
-        if history.best_epoch(metric) != latest["epoch"]:
-            continue
-        best = best_folder(folder, history.selection_split, metric)
-        best.mkdir(parents=True, exist_ok=True)
-        for name in EVALUATED:
-            source = folder / "models" / f"{name}_{latest['epoch']}.pth"
-            if source.exists():
-                _link_or_copy(source, best / source.name)
-        for old in best.glob("*.pth"):
-            if not old.name.endswith(f"_{latest['epoch']}.pth"):
-                old.unlink()
-
-
-def best_folder(folder: Path, split: str, metric: str) -> Path:
-    """Where the models with a trial's best accuracy are."""
-    return folder / "models" / f"best_on_{split}_{metric}"
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Checkpoints are never written in place, so a link stays what it was."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        temporary = target.with_suffix(".tmp")
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)

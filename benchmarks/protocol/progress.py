@@ -11,6 +11,8 @@ from pml_memvir import MemVir
 from ..config import Config
 from ..config.building import WEIGHTS, split_spec
 from ..report.names import metric_label
+from .blocks import InBlocks
+from .models import embedding_size
 from .trial import Trial
 
 R1 = "precision_at_1"
@@ -34,6 +36,10 @@ def describe(trial: Trial, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if needed := evaluation_nbytes(trial):
+        console.print(
+            f"an evaluation needs about {needed / 1e9:,.2f} GB", highlight=False
+        )
     if has_random_weights(trial.config):
         console.print(RANDOM, highlight=False, soft_wrap=True)
     if isinstance(loss, MemVir):
@@ -51,6 +57,24 @@ def describe(trial: Trial, console: Console) -> None:
                 style="bold",
                 highlight=False,
             )
+
+
+def evaluation_nbytes(trial: Trial) -> int | None:
+    """About what evaluating needs at most; None if that is not known."""
+    calculator, splits = trial.tester.accuracy_calculator, trial.splits
+    if not isinstance(calculator, InBlocks):
+        return None
+    size = embedding_size(trial.models, trial.device)
+    labels = {name: data.labels for name, data in splits.evaluation.items()}
+    return max(
+        calculator.nbytes(
+            labels[query],
+            [label for name in references for label in labels[name]],
+            size,
+            query in references,
+        )
+        for query, references in splits.to_evaluate
+    )
 
 
 def describe_epoch(entry: dict[str, Any], num_epochs: int, console: Console) -> None:

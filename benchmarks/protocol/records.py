@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+from ..config import ConfigError
+from ..files import replacing
 
 DATABASE = "logs.db"
 ITERATION = "~iteration~"
@@ -71,7 +75,21 @@ def _cut_csv(path: Path, epoch: int, steps_per_epoch: int) -> None:
                 kept.append(row)
     while kept and kept[-1][0] == ITERATION:  # headings of nothing
         kept.pop()
-    temporary = path.with_suffix(".csv.tmp")
-    with temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows(kept)
-    temporary.replace(path)
+
+
+@contextmanager
+def naming_database(folder: Path) -> Iterator[None]:
+    """Errors of the database, of a full disk mostly, say where it is.
+
+    Raises:
+        ConfigError: in their place.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ConfigError(
+            f"{folder / DATABASE}: {error}. Free some space, if the disk is full, and "
+            "run it again, it goes on"
+        ) from error

@@ -19,8 +19,11 @@ from pml_memvir import MemVir
 from ..config import Config, ConfigError
 from ..config.errors import in_words
 from ..datasets.errors import DatasetError
+from ..files import FULL, naming
+from .data import MakeDataset
+from .records import naming_database
 from .sanity import check_images
-from .trial import MakeDataset, Trial, build_trial
+from .trial import Trial, build_trial
 
 IMAGES = 12  # of a batch; a multiple of what samplers put together
 CLASSES, EACH = 3, 3  # of an evaluation
@@ -29,6 +32,7 @@ FAILURES = (
     AssertionError,
     AttributeError,
     LookupError,
+    MemoryError,
     OSError,
     RuntimeError,
     TypeError,
@@ -41,7 +45,7 @@ def rehearse(
     fold: int | None,
     device: torch.device | None,
     make_dataset: MakeDataset | None = None,
-) -> None:
+) -> str:
     """Read images, evaluate, train a step or two, save and load; all is forgotten.
 
     With a few images each time, and everything else as the config says.
@@ -49,20 +53,26 @@ def rehearse(
     Args:
         make_dataset: see `build_trial`.
 
+    Returns:
+        how large a checkpoint is, in words.
+
     Raises:
         ConfigError: something does not work, or a part is not used; says what.
     """
     with TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as name:
-        folder, seed = Path(name), config.seeds[0]
-        trial = build_trial(config, seed, fold, folder, device, make_dataset)
-        trial.trainer.dataloader_num_workers = 0
-        trial.tester.dataloader_num_workers = 0
-        with _closed(trial):
-            with _as("transforms and data"):
-                check_images(trial.splits)
-            _evaluate(trial)
-            _train(trial)
-            _save_and_load(trial, folder / "models")
+        folder = Path(name)
+        with naming(folder), naming_database(folder / "records"):
+            trial = build_trial(
+                config, config.seeds[0], fold, folder, device, make_dataset
+            )
+            trial.trainer.dataloader_num_workers = 0
+            trial.tester.dataloader_num_workers = 0
+            with _closed(trial):
+                with _as("transforms and data"):
+                    check_images(trial.splits)
+                _evaluate(trial)
+                _train(trial)
+                return _save_and_load(trial, folder / "models")
 
 
 def _evaluate(trial: Trial) -> None:
@@ -192,16 +202,35 @@ def _uses(trial: Trial) -> Iterator[None]:
         )
 
 
-def _save_and_load(trial: Trial, folder: Path) -> None:
+def _save_and_load(trial: Trial, folder: Path) -> str:
+    """The size of a checkpoint, in words."""
     folder.mkdir()
-    for loss in trial.loss_funcs.values():
-        for module in loss.modules():
-            if isinstance(module, MemVir):
-                module.save_memory = False  # it may be large, and is empty now
+    memvirs = [
+        module
+        for loss in trial.loss_funcs.values()
+        for module in loss.modules()
+        if isinstance(module, MemVir)
+    ]
+    are_saved = [module.save_memory for module in memvirs]
+    for module in memvirs:
+        module.save_memory = False  # it may be large, and is empty now
     with _as("saving a checkpoint"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # there is no memory in it
         trial.hooks.save_models(trial.trainer, str(folder), 1)
         trial.hooks.load_latest_saved_models(trial.trainer, str(folder))
+    with _as("making room for MemVir's memory"):
+        for module in memvirs:
+            module.allocate_memory(int(trial.trainer.batch_size))
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    memory = sum(m.memory_nbytes for m, saved in zip(memvirs, are_saved) if saved)
+    if not size:
+        return "no checkpoints are kept"
+    more = f", and up to {_mb(memory)} more with MemVir's memory" if memory else ""
+    return f"the best checkpoint of a trial takes {_mb(size)}, its latest as much{more}"
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 @contextmanager
@@ -223,6 +252,13 @@ def _as(what: str) -> Iterator[None]:
         yield
     except (ConfigError, DatasetError):
         raise
+    except OSError as error:
+        if error.errno not in FULL:
+            raise _failure(what, error) from error
+        raise
     except FAILURES as error:
-        name = type(error).__name__
-        raise ConfigError(f"{what} fails: {name}: {in_words(error)}") from error
+        raise _failure(what, error) from error
+
+
+def _failure(what: str, error: Exception) -> ConfigError:
+    return ConfigError(f"{what} fails: {type(error).__name__}: {in_words(error)}")

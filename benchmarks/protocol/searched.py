@@ -14,6 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.box import MARKDOWN
 from rich.table import Table
 
+from ..files import write_png
+
 STORAGE = "study.db"
 INTERRUPTED = "interrupted"
 ERROR = "error"
@@ -90,9 +92,7 @@ def draw(study: optuna.Study, folder: Path) -> list[str]:
             pyplot.close("all")
             continue
         figure = getattr(axes, "figure", None) or axes.flat[0].figure
-        temporary = folder / f".{name}.png.tmp"
-        figure.savefig(temporary, dpi=150, bbox_inches="tight", format="png")
-        temporary.replace(folder / f"{name}.png")
+        write_png(folder / f"{name}.png", figure, bbox_inches="tight")
         pyplot.close("all")
         drawn.append(f"{name}.png")
     return drawn

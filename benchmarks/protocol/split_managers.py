@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,8 @@ class ClassSubset(Dataset):
 class Splits:
     """What one trial trains and is evaluated on.
 
-    `to_evaluate` is as PML's testers take it: (query split, [reference splits]).
+    `to_evaluate` is as PML's testers take it: (query split, [reference splits]);
+    `left_out`: how many sets are not evaluated that `run` evaluates.
     """
 
     train: ClassSubset
@@ -52,6 +53,7 @@ class Splits:
     to_evaluate: list[tuple[str, list[str]]]
     validation: str | None
     test: str
+    left_out: int = 0
 
     @property
     def num_classes(self) -> int:
@@ -60,6 +62,16 @@ class Splits:
     def to_evaluate_copy(self) -> list[tuple[str, list[str]]]:
         """PML's tester changes the list that it is given."""
         return [(query, list(reference)) for query, reference in self.to_evaluate]
+
+    def held_out_only(self) -> Splits:
+        """Without the test set; there are validation classes."""
+        assert self.validation is not None  # for the type checker
+        return replace(
+            self,
+            evaluation={self.validation: self.evaluation[self.validation]},
+            to_evaluate=[(self.validation, [self.validation])],
+            left_out=len(self.evaluation) - 1,
+        )
 
 
 class PredefinedSplitManager:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from pytorch_metric_learning.utils import logging_presets
 
 from ..config import Config, ConfigError
 from ..config.building import build, split_spec
-from ..config.errors import suggest
-from ..config.registry import find
 from . import trainer as trainers
+from .data import MakeDataset, image_splits, make_sampler, make_splits
 from .finite import refuse_not_finite
 from .history import History
 from .models import classifiers, embedding_size, network, size_for
@@ -23,10 +21,6 @@ from .optimizers import build_optimizers
 from .sanity import check_evaluation, check_names
 from .seeding import seed_everything
 from .split_managers import Splits
-from .transforms import compose
-
-# What stands in for a data set that is not there: see `check`.
-MakeDataset = Callable[[str, dict[str, Any], Any], Any]
 
 
 @dataclass
@@ -47,6 +41,15 @@ class Trial:
     steps_per_epoch: int
 
 
+@dataclass
+class Evaluator:
+    """What is needed to evaluate models that are trained already."""
+
+    splits: Splits
+    models: dict[str, torch.nn.Module]
+    tester: Any
+
+
 def num_folds(config: Config) -> int | None:
     """How many folds the config's split manager makes; None if it makes none."""
     manager = build("split manager", config.split_manager, "split_manager")
@@ -61,6 +64,7 @@ def build_trial(
     folder: Path | None = None,
     device: torch.device | None = None,
     make_dataset: MakeDataset | None = None,
+    held_out_only: bool = False,
 ) -> Trial:
     """Build everything of a trial.
 
@@ -69,6 +73,7 @@ def build_trial(
         device: default: a GPU if there is one.
         make_dataset: used in place of the config's data set: from a split, the
             arguments of the config and a transform to a data set.
+        held_out_only: evaluate on validation classes only.
 
     Raises:
         ConfigError: something of the config does not fit.
@@ -77,12 +82,14 @@ def build_trial(
     seed_everything(seed, fold, config.deterministic)
     models = network(config, device)
     splits = make_splits(config, models["trunk"].preprocessing, fold, make_dataset)
+    if held_out_only:
+        splits = splits.held_out_only()
 
     name, arguments = split_spec(config.trainer, "trainer")
     batch_size = arguments.get("batch_size")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigError(f"trainer.{name} needs a batch_size, got {batch_size!r}")
-    sampler = _sampler(config, splits, batch_size)
+    sampler = make_sampler(config, splits, batch_size)
     steps = trainers.steps_per_epoch(
         splits.train,
         batch_size,
@@ -120,17 +127,7 @@ def build_trial(
             "that makes them, or --with validation"
         )
     hooks = _hooks(config, folder)
-    tester = build(
-        "tester",
-        config.tester,
-        "tester",
-        given={
-            "data_device": device,
-            "end_of_testing_hook": hooks.end_of_testing_hook,
-        },
-    )
-    check_evaluation(tester, hooks, splits)
-    refuse_not_finite(tester)
+    tester = _tester(config, splits, hooks, device)
     history = History(
         seed,
         fold,
@@ -174,61 +171,47 @@ def build_trial(
     )
 
 
-def make_splits(
+def build_evaluator(
     config: Config,
-    preprocessing: Any,
+    seed: int,
     fold: int | None,
-    make_dataset: MakeDataset | None = None,
-) -> Splits:
-    """The data sets of a fold."""
-    for key in config.transforms:
-        if key not in ("train", "eval"):
-            raise ConfigError(
-                f"transforms: unknown key {key!r}{suggest(key, ('train', 'eval'))}"
-            )
-    transforms = {
-        key: compose(config.transforms.get(key) or {}, preprocessing, key)
-        for key in ("train", "eval")
-    }
-    name, arguments = split_spec(config.dataset, "dataset")
-    dataset_class: Any = find("dataset", name, "dataset")
-    known = getattr(dataset_class, "NAME", "")  # where `data prepare` puts it
-    place = {"root": f"data/{known}"} if known else {}
+    device: torch.device | None = None,
+    images: Path | None = None,
+) -> Evaluator:
+    """Network and tester, with nothing recorded.
 
-    def make(split: str, transform: str) -> Any:
-        if make_dataset is not None:
-            return make_dataset(split, arguments, transforms[transform])
-        return build(
-            "dataset",
-            config.dataset,
-            "dataset",
-            given={"split": split, "transform": transforms[transform]},
-            fill=place,
-        )
+    Args:
+        images: a folder of classes to evaluate on in place of the config's data set.
 
-    manager = build("split manager", config.split_manager, "split_manager")
-    try:
-        splits: Splits = manager.splits(make, dataset_class.SPLITS, fold or 0)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"split_manager: {error}") from error
-    return splits
+    Raises:
+        ConfigError: something of the config does not fit.
+    """
+    device = device or c_f.use_cuda_if_available()
+    seed_everything(seed, fold, config.deterministic)
+    models = network(config, device)
+    preprocessing = models["trunk"].preprocessing
+    if images is None:
+        splits = make_splits(config, preprocessing, fold)
+    else:
+        splits = image_splits(config, preprocessing, images)
+    tester = _tester(config, splits, _hooks(config, None), device)
+    tester.end_of_testing_hook = None
+    return Evaluator(splits, models, tester)
 
 
-def _sampler(config: Config, splits: Splits, batch_size: int) -> Any:
-    if config.sampler is None:
-        return None
-    return build(
-        "sampler",
-        config.sampler,
-        "sampler",
-        fill={
-            "labels": splits.train.labels,
-            "batch_size": batch_size,
-            "length_before_new_iter": len(splits.train),
+def _tester(config: Config, splits: Splits, hooks: Any, device: torch.device) -> Any:
+    tester = build(
+        "tester",
+        config.tester,
+        "tester",
+        given={
+            "data_device": device,
+            "end_of_testing_hook": hooks.end_of_testing_hook,
         },
     )
+    check_evaluation(tester, hooks, splits)
+    refuse_not_finite(tester)
+    return tester
 
 
 def _hooks(config: Config, folder: Path | None) -> Any:

@@ -13,6 +13,7 @@ import optuna
 import torch
 import yaml
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..config import Config, ConfigError, differences
 from ..config.building import split_spec
@@ -22,13 +23,14 @@ from ..config.schema import validated
 from ..config.search import Range, ranges, with_values
 from ..console import plain_console
 from ..datasets.errors import DatasetError
+from ..files import write_text
 from ..report.experiments import TUNING
 from ..report.names import metric_label
 from .experiment import run, trials_in
 from .history import History
 from .locks import locked
 from .rehearsal import FAILURES
-from .searched import ERROR, INTERRUPTED, draw, open_study, settled, table
+from .searched import ERROR, INTERRUPTED, STORAGE, draw, open_study, settled, table
 from .trial import build_trial, num_folds
 
 BEST = "best.yaml"
@@ -46,10 +48,11 @@ def tune(
     """Search the ranges of a config until there are `num_trials` trials.
 
     A trial is an experiment over all seeds and folds of the config; its value is the
-    mean of the best primary metric on validation classes. The test set is not looked
-    at in choosing. A trial that cannot be trained, by its values, counts as a failed
-    one. All is kept in `output / experiment_name / "tune"`; run again, it goes on, with
-    the trial that was killed first, as if it had not been stopped.
+    mean of the best primary metric on validation classes. The test set is not
+    evaluated; all else is as `run` has it, to the last digit. A trial that cannot be
+    trained, by its values, counts as a failed one. All is kept in
+    `output / experiment_name / "tune"`; run again, it goes on, with the trial that was
+    killed first, as if it had not been stopped.
 
     Returns:
         the folder, with `best.yaml` to be laid over the config.
@@ -75,9 +78,15 @@ def tune(
     folder = output / config.experiment_name / TUNING
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "another process searches here"):
-        _search(
-            config, values, found, folder, num_trials, sampler_seed, device, console
-        )
+        try:
+            _search(
+                config, values, found, folder, num_trials, sampler_seed, device, console
+            )
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            raise ConfigError(
+                f"{folder / STORAGE}: {in_words(error).splitlines()[0]}. Free some "
+                "space, if the disk is full, and search again, it goes on"
+            ) from error
     return folder
 
 
@@ -118,9 +127,9 @@ def _search(
         for path, value in chosen.items():
             console.print(f"  {path} = {value:.6g}", highlight=False, soft_wrap=True)
         try:
-            changed = {**with_values(values, chosen), "experiment_name": name}
-            of_trial = validated(changed)
-            run(of_trial, folder, device, console)
+            changed = {"experiment_name": name, "tsne_classes": 0}
+            of_trial = validated({**with_values(values, chosen), **changed})
+            run(of_trial, folder, device, console, held_out_only=True)
             return score(folder / name, of_trial)
         except (KeyboardInterrupt, DatasetError, OSError):  # no fault of its values
             trial.set_user_attr(INTERRUPTED, True)
@@ -154,9 +163,7 @@ def _tell(config: Config, study: optuna.Study, folder: Path, console: Console) -
         )
     best = study.best_trial
     text = yaml.safe_dump(_nested(best.params), sort_keys=False)
-    temporary = folder / f".{BEST}.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / BEST)
+    write_text(folder / BEST, text)
     console.print(
         f"the best is trial {best.number}, with {metric} {100 * study.best_value:.2f} "
         f"on validation classes\n{folder / BEST}:\n{text}",
@@ -193,9 +200,7 @@ def _claim(folder: Path, values: dict[str, Any], found: list[Range]) -> None:
             listed = "\n  ".join(changed)
             raise ConfigError(f"{folder} holds a search of another config:\n  {listed}")
         return
-    temporary = folder / f".{SEARCHED}.tmp"
-    temporary.write_text(yaml.safe_dump(fixed, sort_keys=False), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, yaml.safe_dump(fixed, sort_keys=False))
 
 
 def _take_up_killed(study: optuna.Study) -> None:

@@ -56,6 +56,10 @@ class Report:
         """A cell's mean over seeds, and its difference to the baseline."""
         return self._cells[cell]
 
+    def difference(self, *cell: str) -> Summary:
+        """To the baseline; empty where there is nothing to compare."""
+        return self._cells[cell][1] if cell in self._cells else Summary()
+
     @cached_property
     def _cells(self) -> dict[tuple[str, ...], tuple[Summary, Summary]]:
         return dict(zip(self.summary.index, self.summary.itertuples(index=False)))
@@ -64,9 +68,9 @@ class Report:
         """Whether it is the better of a pair, and the interval leaves out 0."""
         dataset, selection, experiment, accuracy, metric = cell
         for arm, baseline in self.baselines.items():
-            place = dataset, selection, arm, accuracy, metric
-            if experiment in (arm, baseline) and place in self._cells:
-                difference = self.numbers(*place)[1]
+            if experiment in (arm, baseline):
+                place = dataset, selection, arm, accuracy, metric
+                difference = self.difference(*place)
                 ahead = (difference.mean or 0) > 0
                 if difference.excludes_zero and ahead == (experiment == arm):
                     return True
@@ -171,7 +175,6 @@ def pair_up(runs: Runs, baselines: Mapping[str, str]) -> dict[str, str]:
 
 def _records(runs: Runs, selection: str, metrics: Sequence[str]) -> pd.DataFrame:
     """Of complete seeds."""
-    complete = runs.seeds.complete
     found = select(runs, selection, metrics)
     found = found.assign(fold=found.fold.astype(object).replace(NO_FOLD, ""))
     together = runs.concatenated
@@ -180,8 +183,7 @@ def _records(runs: Runs, selection: str, metrics: Sequence[str]) -> pd.DataFrame
     ].assign(fold="concatenated", epoch=None)
     parts = [part for part in (found, together) if len(part)]
     both = pd.concat(parts) if parts else found
-    of_seed = pd.MultiIndex.from_frame(both[["experiment", "seed"]])
-    return both.assign(selection=selection)[of_seed.isin(complete.index[complete])]
+    return runs.of_complete(both.assign(selection=selection))
 
 
 def _by_seed(runs: Runs, records: pd.DataFrame) -> pd.DataFrame:
@@ -219,17 +221,19 @@ def _summary(
     }
     none = pd.Series(dtype=float)
     table = runs.experiments
+    cells = [
+        (dataset, selection, name, accuracy, metric)
+        for dataset in dict.fromkeys(table.dataset)
+        for selection in selections
+        for name in table.index[table.dataset == dataset]
+        for accuracy in _kinds(table.num_folds[name], selection)
+        for metric in metrics
+    ]
     rows = []
-    for dataset in dict.fromkeys(table.dataset):
-        for selection in selections:
-            for name in table.index[table.dataset == dataset]:
-                for accuracy in _kinds(table.num_folds[name], selection):
-                    for metric in metrics:
-                        cell = dataset, selection, name, accuracy, metric
-                        own = values.get(cell, none)
-                        other = (*cell[:2], pairs.get(name), *cell[3:])
-                        difference = paired_difference(own, values.get(other, none))
-                        rows.append((*cell, summarize(list(own)), difference))
+    for cell in cells:
+        own = values.get(cell, none)
+        other = values.get((*cell[:2], pairs.get(cell[2]), *cell[3:]), none)
+        rows.append((*cell, summarize(list(own)), paired_difference(own, other)))
     return pd.DataFrame(rows, columns=[*CELL, "own", "difference"]).set_index(CELL)
 
 

@@ -36,7 +36,10 @@ def difference(delta: Summary) -> str:
     return f"{signed(delta.mean)}{ends}"
 
 
-def with_sd(mean: float, sd: float | None, decimals: int = 2) -> str:
+def with_sd(number: tuple[float, float | None] | None, decimals: int = 2) -> str:
+    if number is None:
+        return NONE
+    mean, sd = number
     deviation = "" if sd is None else f" ± {percent(sd, decimals)}"
     return f"{percent(mean, decimals)}{deviation}"
 

@@ -1,131 +1,128 @@
-"""Whether history.json and concatenated.json hold what they should."""
+"""What history.json and concatenated.json hold."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any, Literal, TypeVar
 
-from .errors import ReportError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from .errors import ReportError, explained
 from .pack import RESERVED
 
-FORMAT = 1
 # Metrics are ratios of sums in floating point, which may exceed 1 by rounding.
 TOLERANCE = 1e-6
-LARGEST = 2**53
-TRIAL = {
-    "num_epochs": (int,),
-    "finished": (bool,),
-    "stopped_early": (bool,),
-    "primary_metric": (str,),
-    "validation": (str, type(None)),
-    "test": (str,),
-    "epochs": (list,),
-}
 
 
-def check_history(data: Any, place: str, seed: int, fold: int | None) -> None:
-    """
-    Args:
-        seed, fold: what its folder says.
-
-    Raises:
-        ReportError: the history is damaged, of another format, or of another trial.
-    """
-    _check_format(data, place)
-    for name, number in (("seed", seed), ("fold", fold)):
-        _expect(
-            data.get(name) == number,
-            place,
-            f"{name} {number} by its folder",
-            data.get(name),
-        )
-    for name, types in TRIAL.items():
-        _field(data, name, types, place)
-    before = -1, -1
-    for entry in data["epochs"]:
-        at = _whole(entry, "epoch", f"{place}, epochs"), _whole(entry, "step", place)
-        in_order = at[0] > before[0] and at[1] >= before[1]
-        _expect(
-            in_order, place, f"epochs and steps to grow after epoch {before[0]}", at
-        )
-        before = at
-        _check_entry(entry, f"{place}, epoch {at[0]}")
-    last, num_epochs = max(before[0], 0), _whole(data, "num_epochs", place)
-    _expect(last <= num_epochs, place, f"{num_epochs} epochs", last)
-    if data["finished"] or data["stopped_early"]:
-        _expect(last > 0, place, "epochs, as it is finished", "none")
-    if data["finished"] and not data["stopped_early"]:
-        expected = f"epoch {num_epochs} last, as it is finished"
-        _expect(last == num_epochs, place, expected, last)
-
-
-def check_concatenated(data: Any, place: str) -> dict[str, dict[str, float]]:
-    """By selection, then by metric.
-
-    Raises:
-        ReportError: the file is damaged or of another format.
-    """
-    _check_format(data, place)
-    names = ("last", "best_on_validation")
-    found = {name: data[name] for name in names if data.get(name) is not None}
-    for name, metrics in found.items():
-        _check_metrics(metrics, f"{name} of {place}")
-    return found
-
-
-def _check_entry(entry: dict[str, Any], place: str) -> None:
-    for split, metrics in _field(entry, "splits", (dict,), place).items():
-        _expect(split not in RESERVED, place, "another name of a split", split)
-        _check_metrics(metrics, f"{place}, split {split!r}")
-    if entry.get("loss") is not None:
-        _number(entry, "loss", place)
-    if "memvir" in entry:
-        for name in _field(entry, "memvir", (dict,), place):
-            _number(entry["memvir"], name, place)
-
-
-def _check_metrics(data: Any, place: str) -> None:
-    _expect(isinstance(data, dict), place, "an object of metrics", data)
-    for name in data:
-        value = _number(data, name, place)
+def _fractions(metrics: dict[str, float]) -> dict[str, float]:
+    for name, value in metrics.items():
         lowest = -1 if name == "AMI" else 0
         # NaN is what a training that diverged may have come to.
-        good = math.isnan(value) or lowest - TOLERANCE <= value <= 1 + TOLERANCE
-        _expect(good, place, f"{name!r} to be a fraction, {lowest} to 1", value)
+        if not (math.isnan(value) or lowest - TOLERANCE <= value <= 1 + TOLERANCE):
+            raise ValueError(
+                f"expected {name!r} to be a fraction, {lowest} to 1, got {value!r}"
+            )
+    return metrics
 
 
-def _expect(good: bool, place: object, expected: str, got: object) -> None:
-    if not good:
+def _split(name: str) -> str:
+    if name in RESERVED:
+        raise ValueError(f"expected another name of a split, got {name!r}")
+    return name
+
+
+Whole = Annotated[int, Field(ge=0, lt=2**53)]
+Metrics = Annotated[dict[str, float], AfterValidator(_fractions)]
+Splits = dict[Annotated[str, AfterValidator(_split)], Metrics]
+
+
+class File(BaseModel):
+    """Other keys than these are left out, but for the format."""
+
+    model_config = ConfigDict(strict=True)
+    format: Literal[1]
+
+
+class Concatenated(File):
+    """Accuracies of the folds' concatenated embeddings, by selection."""
+
+    last: Metrics | None = None
+    best_on_validation: Metrics | None = None
+
+
+class Entry(BaseModel):
+    """An evaluation."""
+
+    model_config = ConfigDict(strict=True)
+    epoch: Whole
+    step: Whole
+    loss: float | None = None
+    splits: Splits
+    memvir: dict[str, float] = {}
+
+
+class History(File):
+    """What a trial has measured so far."""
+
+    seed: int
+    fold: int | None = None
+    num_epochs: Whole
+    finished: bool
+    stopped_early: bool
+    primary_metric: str
+    validation: str | None
+    test: str
+    epochs: list[Entry]
+
+    @property
+    def last_epoch(self) -> int:
+        return self.epochs[-1].epoch if self.epochs else 0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> History:
+        for one, next_one in pairwise(self.epochs):
+            if one.epoch >= next_one.epoch or one.step > next_one.step:
+                raise ValueError(
+                    f"expected epochs and steps to grow after epoch {one.epoch}"
+                )
+        last, num_epochs = self.last_epoch, self.num_epochs
+        at_end = self.finished and not self.stopped_early
+        first = 1 if self.stopped_early else num_epochs if at_end else 0
+        if not first <= last <= num_epochs:
+            raise ValueError(
+                f"expected a last epoch of {first} to {num_epochs}, got {last}"
+            )
+        return self
+
+
+Kind = TypeVar("Kind", bound=File)
+
+
+def check(kind: type[Kind], data: Any, place: str, **expected: Any) -> Kind:
+    """The content of a file.
+
+    Args:
+        expected: what its folder says of it.
+
+    Raises:
+        ReportError: the file is damaged, of another format, or of another trial.
+    """
+    try:
+        found = kind.model_validate(data)
+        for name, value in expected.items():
+            if (got := getattr(found, name)) != value:
+                raise ReportError(f"expected {name} {value} by its folder, got {got}")
+    except ValueError as error:
+        said = explained(error) if isinstance(error, ValidationError) else str(error)
         raise ReportError(
-            f"{place}: expected {expected}, got {got!r}; the file is damaged, or "
-            "another program wrote it"
-        )
-
-
-def _check_format(data: dict[str, Any], place: str) -> None:
-    found = data.get("format")
-    _expect(found == FORMAT, place, f"format {FORMAT}", found)
-
-
-def _field(data: Any, name: str, types: tuple[type, ...], place: object) -> Any:
-    there = isinstance(data, dict) and name in data
-    _expect(there, place, f"an object with {name!r}", data)
-    value = data[name]
-    # bool is a subclass of int.
-    good = isinstance(value, types) and (not isinstance(value, bool) or bool in types)
-    kinds = " or ".join(kind.__name__ for kind in types)
-    _expect(good, place, f"{name!r} to be {kinds}", value)
-    return value
-
-
-def _whole(data: Any, name: str, place: object) -> int:
-    value: int = _field(data, name, (int,), place)
-    _expect(0 <= value < LARGEST, place, f"{name!r} to be 0 or more", value)
-    return value
-
-
-def _number(data: Any, name: str, place: object) -> float:
-    value = _field(data, name, (int, float), place)
-    small = isinstance(value, float) or abs(value) < LARGEST
-    _expect(small, place, f"{name!r} to be a number", value)
-    return float(value)
+            f"{place}, {said}; the file is damaged, or another program wrote it"
+        ) from error
+    return found

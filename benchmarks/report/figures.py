@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pandas as pd
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from .build import Report
-from .names import LOSSES, metric_label, order
-from .notes import about, versions
-from .runs import SEED, Runs
-from .selection import LABELS, accuracies
+from .curves import curves
+from .names import metric_label
+from .selection import LABELS
 from .tables import last_insights, of_memvir
 from .text import mathtext
 
-MAX_SEED_LINES = 5
-MAX_LOSSES = 3  # that share a panel
-# Where the longest schedule is so many times the shortest, that would be a sliver.
-LOGARITHMIC_FROM = 4
-LEGEND_WIDTH = 24  # characters of a label and its line, of 4 inches
 FEWEST_SHARES = 3  # arms, for a figure
 SHARE = "share_of_actual_classes"
 PANELS = {
@@ -45,48 +37,65 @@ PANELS = {
 }
 
 
+def drawn(
+    report: Report, wanted: Collection[str]
+) -> Iterator[tuple[str, Figure | None, int]]:
+    """What it is called, the figure if there is something to draw, and dots an inch.
+
+    Args:
+        wanted: of ALL_FIGURES. Of several data sets there are curves of each, too.
+    """
+    for name in ALL_FIGURES:
+        if name in FIGURES and name in wanted:
+            draw, dots = FIGURES[name]
+            yield name, draw(report), dots
+        elif name in wanted:
+            datasets = list(dict.fromkeys(report.runs.experiments.dataset))
+            yield name, curves(report, datasets), 150
+            for dataset in datasets if len(datasets) > 1 else ():
+                ending = re.sub(r"[^\w.-]", "_", dataset) or "unnamed"
+                yield f"{name}_{ending}", curves(report, [dataset]), 150
+
+
 def differences(report: Report) -> Figure | None:
     """A row of panels a data set, a panel a metric, a line an arm, a color a selection.
 
     Points are means over pairs of seeds, bars their 95% intervals (none of one pair).
     None where nothing is compared.
     """
-    arms: dict[str, list[tuple[str, str]]] = {}
+    arms: dict[str, dict[tuple[str, str], None]] = {}
     for dataset, _, of in report.sections():
-        compared = [arm for arm in of if arm[0] in report.baselines]
-        arms[dataset] = list(dict.fromkeys([*arms.get(dataset, []), *compared]))
-    arms = {dataset: of for dataset, of in arms.items() if of}
+        if compared := [arm for arm in of if arm[0] in report.baselines]:
+            arms.setdefault(dataset, {}).update(dict.fromkeys(compared))
     if not arms:
         return None
     metrics, heights = report.metrics, [len(of) for of in arms.values()]
     size = 3 + 3.2 * len(metrics), 1.6 + 0.42 * sum(heights) + 0.7 * len(heights)
     figure = Figure(figsize=size, layout="constrained")
-    ratios = [height + 1 for height in heights]
     grid = figure.subplots(
-        *(len(arms), len(metrics)), squeeze=False, sharey="row", height_ratios=ratios
+        *(len(arms), len(metrics)),
+        squeeze=False,
+        sharey="row",
+        height_ratios=[height + 1 for height in heights],
     )
-    colors = dict(zip(report.selections, [f"C{k}" for k in range(10)]))
     legend: dict[str, Any] = {}
-    for row, (dataset, of) in zip(grid, arms.items()):
+    for row, (dataset, shown) in zip(grid, arms.items()):
+        names = [_label(report, *arm) for arm in shown]
         for axes, metric in zip(row, metrics):
             axes.axvline(0, color="black", lw=0.8)
             for number, selection in enumerate(report.selections):
                 shift = 0.22 * (number - (len(report.selections) - 1) / 2)
-                for place, arm in enumerate(of):
-                    cell = dataset, selection, *arm, metric
-                    if cell not in report.summary.index:
-                        continue
-                    delta = report.numbers(*cell)[1]
+                for place, arm in enumerate(shown):
+                    delta = report.difference(dataset, selection, *arm, metric)
                     if delta.mean is None:
                         continue
                     half = 0 if delta.high is None else 100 * (delta.high - delta.mean)
-                    at, color = (100 * delta.mean, place + shift), colors[selection]
-                    legend[LABELS[selection]] = axes.errorbar(
-                        *at, xerr=half, fmt="o", ms=4, capsize=2, color=color
-                    )
-            names = [_label(report, *arm) for arm in of]
-            axes.set_yticks(range(len(of)), names, fontsize="small")
-            axes.set_ylim(len(of) - 0.5, -0.5)
+                    at = 100 * delta.mean, place + shift
+                    style = {"fmt": "o", "ms": 4, "capsize": 2, "color": f"C{number}"}
+                    bar = axes.errorbar(*at, xerr=half, **style)
+                    legend[LABELS[selection]] = bar
+            axes.set_yticks(range(len(shown)), names, fontsize="small")
+            axes.set_ylim(len(shown) - 0.5, -0.5)
             axes.set_title(mathtext(metric_label(metric)), fontsize="medium")
             axes.grid(axis="x", alpha=0.3)
         row[0].set_ylabel(mathtext(dataset or "unnamed data set"))
@@ -94,70 +103,8 @@ def differences(report: Report) -> Figure | None:
         "Difference to the baseline, in points: mean over pairs of seeds, 95% interval"
     )
     figure.suptitle(title, fontsize="medium")
-    figure.legend(
-        *(legend.values(), legend),
-        loc="outside lower center",
-        ncols=max(1, len(legend)),
-    )
-    return figure
-
-
-def curves(report: Report, datasets: Sequence[str]) -> Figure:
-    """Learning curves: a row a data set, a panel a metric, a line an arm.
-
-    Losses that are more than MAX_LOSSES have a panel each, and metrics a row. Dashed
-    lines are baselines. The line is the mean over finished seeds, the band goes from
-    the worst to the best; thin lines are single seeds, if they are few. They are of the
-    test split, or of held-out classes where nothing else is reported.
-    """
-    held_out = report.selections == ("held_out",)
-    points = curve_points(report.runs, held_out)
-    table = report.runs.experiments
-    table = table.assign(plain=_plain(report), color=_colors(report))
-    captions, panels = [], []
-    apart = any(_many(table[table.dataset == name]) for name in datasets)
-    for dataset in datasets:
-        arms = table[table.dataset == dataset]
-        text = f"{about(report.runs, arms)} {versions(arms)}"
-        captions.append(f"Of held-out classes. {text}" if held_out else text)
-        name = dataset if len(datasets) > 1 else ""
-        groups = list(arms.groupby("color", sort=False)) if apart else [(0, arms)]
-        lines = [[(metric, of) for metric in report.metrics for _, of in groups]]
-        if apart:
-            lines = [[(metric, of) for _, of in groups] for metric in report.metrics]
-        panels += [[(name, *panel) for panel in line] for line in lines]
-    columns = max(map(len, panels))
-    width = max((2.7 if apart else 4.2) * columns, 7)
-    size = width, (2.6 if apart else 3.4) * len(panels) + 1.6
-    figure = Figure(figsize=size, layout="constrained")
-    share: Any = "row" if apart else "none"
-    grid = figure.subplots(len(panels), columns, squeeze=False, sharey=share)
-    handles: dict[str, Line2D] = {}
-    for row, line in zip(grid, panels):
-        for axes, (name, metric, arms) in zip(row, line):
-            label = metric_label(metric)
-            title = f"{arms.arm.iloc[0]}, {label}" if apart else label
-            separator = "\n" if apart else ": "
-            title = f"{name}{separator}{title}" if name else title
-            axes.set_title(mathtext_lines(title), fontsize="medium")
-            of_metric = points[points.metric == metric]
-            dataset = table[table.dataset == arms.dataset.iloc[0]]
-            handles |= _draw_arms(axes, arms, of_metric, report.runs, dataset)
-        row[0].set_ylabel("percent")
-        for axes in row[len(line) :]:
-            axes.set_axis_off()
-    per_row = max(1, round(width / 4 * LEGEND_WIDTH / (max(map(len, handles)) + 8)))
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="outside lower center",
-        ncols=min(per_row, len(handles)),
-        handlelength=3,
-        fontsize="small",
-    )
-    key = "Lines: mean over finished seeds; bands: worst to best; dashed: plain losses."
-    texts = (textwrap.fill(text, round(15 * width)) for text in [*captions, key])
-    figure.suptitle(mathtext_lines("\n".join(texts)), fontsize="small")
+    ncols = max(1, len(legend))
+    figure.legend(legend.values(), legend, loc="outside lower center", ncols=ncols)
     return figure
 
 
@@ -167,37 +114,32 @@ def shares(report: Report) -> Figure | None:
     A panel a section with several such arms, a point an arm, a color a loss. Not of
     best_on_test, whose differences are optimistic. None where there is no panel.
     """
-    last = last_insights(report.runs)
-    table, panels = report.runs.experiments, []
+    last, metric = last_insights(report.runs), report.metrics[0]
+    table, panels = report.runs.experiments, {}
     for dataset, selection, arms in report.sections():
         points = [
             (table.loss[name].partition("+")[0], last[name, SHARE], 100 * delta.mean)
             for name, kind in arms
             if kind != "concatenated" and (name, SHARE) in last
-            for delta in [
-                report.numbers(dataset, selection, name, kind, report.metrics[0])[1]
-            ]
+            for delta in [report.difference(dataset, selection, name, kind, metric)]
             if delta.mean is not None
         ]
         if len(points) >= FEWEST_SHARES and selection != "best_on_test":
             title = f"{dataset or 'unnamed data set'}, {LABELS[selection]}"
-            panels.append((title, pd.DataFrame(points, columns=["loss", "x", "y"])))
+            panels[title] = pd.DataFrame(points, columns=["loss", "x", "y"])
     if not panels:
         return None
     figure = Figure(figsize=(5.2 * len(panels), 4.6), layout="constrained")
-    losses = sorted(set(pd.concat(points for _, points in panels).loss))
-    for axes, (title, points) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels
-    ):
+    losses = sorted(set(pd.concat(panels.values()).loss))
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, of_panel) in zip(grid, panels.items()):
         axes.axhline(0, color="black", lw=0.8)
         for number, loss in enumerate(losses):
-            of = points[points.loss == loss]
+            of = of_panel[of_panel.loss == loss]
             color, marker = colormaps["tab10"](number % 10), "os^Dv"[number % 5]
-            label = mathtext(loss)
-            axes.scatter(of.x, of.y, s=26, color=color, marker=marker, label=label)
-        label = (
-            f"{metric_label(report.metrics[0])}: difference to the baseline, in points"
-        )
+            style = {"s": 26, "color": color, "marker": marker}
+            axes.scatter(of.x, of.y, label=mathtext(loss), **style)
+        label = f"{metric_label(metric)}: difference to the baseline, in points"
         axes.set(title=mathtext(title), ylabel=mathtext(label), xlim=(0, 1))
         axes.set_xlabel("probability on the actual classes, until the last evaluation")
         axes.grid(alpha=0.3)
@@ -222,13 +164,13 @@ def insights(report: Report) -> Figure | None:
     for row, arm in zip(grid, arms):
         for axes, (title, names) in zip(row, PANELS.items()):
             for number, (name, label) in enumerate(names.items()):
-                if (arm, name) in means.index.droplevel("step"):
-                    line = means[arm, name]
-                    style = "--" if name == "log_num_copies" else "-"
-                    marker = "o" if len(line) == 1 else None
-                    axes.plot(
-                        line, style, color=f"C{number}", label=label, marker=marker
-                    )
+                if (arm, name) not in means.index.droplevel("step"):
+                    continue
+                line = means[arm, name]
+                dashes = "--" if name == "log_num_copies" else "-"
+                marker = "o" if len(line) == 1 else None
+                style = {"color": f"C{number}", "label": label, "marker": marker}
+                axes.plot(line, dashes, **style)
             if SHARE in names:
                 axes.set_ylim(0, 1)
             axes.set_title(mathtext(arm) + f"\n{title}", fontsize="small")
@@ -239,90 +181,15 @@ def insights(report: Report) -> Figure | None:
     return figure
 
 
-def curve_points(runs: Runs, held_out: bool = False) -> pd.DataFrame:
-    """By experiment, seed and metric: values by epoch and step, means over folds.
-
-    Only where all folds have been evaluated.
-    """
-    found = accuracies(runs, held_out)
-    found = found[found.epoch > 0]
-    by = [*SEED, "metric", "epoch", "step"]
-    means = found.groupby(by, as_index=False).agg(
-        value=("value", "mean"), folds=("fold", "nunique")
-    )
-    num_folds = found.groupby(SEED).fold.nunique().rename("all")
-    means = means.join(num_folds, on=SEED)
-    return means[means.folds == means["all"]]
-
-
-def mathtext_lines(text: str) -> str:
-    return "\n".join(map(mathtext, text.split("\n")))
-
-
-def _draw_arms(
-    axes: Axes,
-    arms: pd.DataFrame,
-    points: pd.DataFrame,
-    runs: Runs,
-    of_dataset: pd.DataFrame,
-) -> dict[str, Line2D]:
-    """Over epochs if all schedules of the data set are equally long, else steps."""
-    begun = runs.trials[runs.trials.num_epochs > 0]
-    lengths = set(begun[begun.experiment.isin(of_dataset.index)].num_epochs)
-    x = "step" if len(lengths) > 1 else "epoch"
-    axes.set_xlabel("optimiser steps" if x == "step" else "epochs")
-    if len(lengths) > 1 and max(lengths) >= LOGARITHMIC_FROM * max(1, min(lengths)):
-        axes.set_xscale("log")
-    axes.grid(alpha=0.3)
-    handles = {}
-    for name, arm in arms.iterrows():
-        palette = colormaps["tab10" if arm.color < 10 else "tab20b"]
-        style = {"color": palette(arm.color % palette.N)}
-        style["linestyle"] = "--" if arm.plain else "-"
-        of_arm = points[points.experiment == name]
-        seeds = 100 * of_arm.pivot(index=x, columns="seed", values="value")
-        if len(seeds.columns) <= MAX_SEED_LINES:
-            for seed in seeds:
-                axes.plot(seeds[seed].dropna(), lw=0.6, alpha=0.35, **style)
-        complete = runs.complete_seeds(name)
-        finished = seeds[[s for s in seeds if s in complete]].dropna()
-        low, high, mean = (
-            finished.min(axis=1),
-            finished.max(axis=1),
-            finished.mean(axis=1),
-        )
-        axes.fill_between(
-            finished.index, low, high, color=style["color"], alpha=0.12, lw=0
-        )
-        # A line of one point cannot be seen.
-        marker = "o" if len(mean) == 1 else None
-        (line,) = axes.plot(mean.index, mean, lw=1.8, ms=4, marker=marker, **style)
-        handles[mathtext(arm.arm)] = line
-    return handles
-
-
 def _label(report: Report, name: str, kind: str) -> str:
     arm = report.runs.experiments.arm[name]
     return mathtext(arm if kind == "single" else f"{arm}, {kind}")
 
 
-def _plain(report: Report) -> pd.Series:
-    """Whether an arm has no baseline: it is one."""
-    table = report.runs.experiments
-    return ~table.memvir.astype(bool) & ~table.index.isin(list(report.baselines))
-
-
-def _colors(report: Report) -> pd.Series:
-    """A number a loss; one an arm where the line's style tells too little."""
-    table = report.runs.experiments.assign(plain=_plain(report))
-    arms = table.drop_duplicates("arm")
-    if len(table[["loss", "plain"]].drop_duplicates()) < len(arms):
-        numbers = {arm: k for k, arm in enumerate(sorted(arms.arm, key=order))}
-        return table.arm.map(numbers)
-    losses = [*LOSSES, *sorted(set(table.loss) - set(LOSSES))]
-    return table.loss.map({loss: k for k, loss in enumerate(losses)})
-
-
-def _many(arms: pd.DataFrame) -> bool:
-    """If arms share colors at all, they share that of their loss."""
-    return bool(MAX_LOSSES < arms.color.nunique() < len(arms))
+# By name: what is drawn, and dots an inch.
+FIGURES: dict[str, tuple[Callable[[Report], Figure | None], int]] = {
+    "differences": (differences, 150),
+    "actual_shares": (shares, 130),
+    "memvir": (insights, 80),
+}
+ALL_FIGURES = ("differences", "curves", "actual_shares", "memvir")

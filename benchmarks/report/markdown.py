@@ -33,12 +33,10 @@ def as_markdown(report: Report, figures: Sequence[str] = ()) -> str:
             )
         if overlays := tables.overlays(report, arms):
             parts.append(f"All arms: {markdown(overlays)}")
-        if len(arms) > 1:
-            parts.append(as_table(tables.summary(report, dataset, selection, arms)))
-        parts.append(as_table(tables.details(report, dataset, selection, arms)))
+        parts += map(as_table, tables.of_section(report, dataset, selection, arms))
     seen = tables.insights(report.runs)
     if len(seen):
-        parts += ["## What MemVir saw, until the last evaluation", as_table(seen)]
+        parts += [f"## {tables.SEEN}", as_table(seen)]
     if texts := notes(report):
         parts += ["## Notes", _list(texts)]
     parts += [f"![{name}]({name})" for name in figures]

@@ -45,22 +45,23 @@ def protocol(report: Report) -> list[str]:
 def about(runs: Runs, arms: pd.DataFrame) -> str:
     """One data set's arms, seeds and epochs."""
 
+    begun = runs.trials[runs.trials.num_epochs > 0].groupby("experiment").first()
+
     def seeds(name: str) -> str:
         complete = runs.complete_seeds(name)
         listed = f" ({', '.join(map(str, complete))})" if complete else ""
         return f"{len(complete)} finished{listed}"
 
-    def of_trials(column: str) -> Callable[[str], str]:
-        begun = runs.trials[runs.trials.num_epochs > 0]
-        first = begun.groupby("experiment")[column].first()
-        return lambda name: str(first.get(name, "unknown"))
+    def known(column: str) -> Callable[[str], str]:
+        return lambda name: str(begun[column].get(name, "unknown"))
 
-    return (
-        f"Data set: {arms.dataset.iloc[0] or '(unnamed)'}; arms: {len(arms)}; "
-        f"{_shared('seeds', arms, seeds)}; "
-        f"{_shared('epochs', arms, of_trials('num_epochs'))}; "
-        f"{_shared('test split', arms, of_trials('test'))}."
-    )
+    parts = [
+        f"Data set: {arms.dataset.iloc[0] or '(unnamed)'}; arms: {len(arms)}",
+        _shared("seeds", arms, seeds),
+        _shared("epochs", arms, known("num_epochs")),
+        _shared("test split", arms, known("test")),
+    ]
+    return f"{'; '.join(parts)}."
 
 
 def versions(arms: pd.DataFrame) -> str:
@@ -110,17 +111,17 @@ def _of_arm(report: Report, name: str) -> Iterator[str]:
         yield f"{name} has no trial yet."
         return
     complete = runs.complete_seeds(name)
-    for (of, seed), state in runs.seeds.iterrows():
-        if of == name and not state.complete:
-            yield (
-                f"{name}, seed {seed} is unfinished and in no mean: {state.missing}."
-            )
+    for seed, state in runs.seeds_of(name).iterrows():
+        if not state.complete:
+            missing = state.missing
+            yield f"{name}, seed {seed} is unfinished and in no mean: {missing}."
     for seed in complete:
         stopped = trials[(trials.seed == seed) & trials.stopped_early]
         if texts := [_stop(trial) for trial in stopped.itertuples()]:
             yield f"{name}, seed {seed} stopped early: {', '.join(texts)}."
     of_memvir = runs.values[runs.values.split == MEMVIR].experiment
-    if _in_config(arm.config) and complete and name not in set(of_memvir):
+    with_memvir = "MemVir" in str(arm.config.get("loss_funcs"))
+    if with_memvir and complete and name not in set(of_memvir):
         yield (
             f"{name}: MemVir tells of no virtual classes: the warm-up was as long as "
             "the training, or its loss goes by concatenation."
@@ -130,10 +131,6 @@ def _of_arm(report: Report, name: str) -> Iterator[str]:
             yield from _missing(
                 report, name, selection, [k for a, k in arms if a == name]
             )
-
-
-def _in_config(config: Mapping[str, Any]) -> bool:
-    return "MemVir" in str(config.get("loss_funcs"))
 
 
 def _missing(

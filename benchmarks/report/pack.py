@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..files import replacing, write_text
 from .errors import ReportError
 from .experiments import CONFIG, HISTORY, Place, Stored
-from .files import replacing, write_text
 
 SUFFIX = ".csv.gz"
 COLUMNS = ("experiment", "seed", "fold", "epoch", "step", "split", "metric", "value")

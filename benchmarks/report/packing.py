@@ -6,10 +6,11 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from .contents import contents, name_of
 from .errors import ReportError
 from .experiments import Stored
 from .pack import SUFFIX, read_pack, unpack_one, write_pack
-from .runs import checked, find, name_of
+from .runs import find
 
 
 def pack(places: Iterable[Path], file: Path) -> list[str]:
@@ -29,7 +30,7 @@ def pack(places: Iterable[Path], file: Path) -> list[str]:
         raise ReportError(f"expected a file named *{SUFFIX}, got {file}")
     new: dict[str, Stored] = {}
     for stored in find(places):
-        checked(stored)
+        contents(stored)
         other = new.setdefault(name_of(stored), stored)
         if other is not stored:
             raise ReportError(
@@ -62,7 +63,7 @@ def unpack(file: Path, output: Path, names: Sequence[str] = ()) -> Iterator[Path
             known = ", ".join(there)
             raise ReportError(f"{file} has no {pattern!r}; there are {known}")
         for name in matches:
-            checked(there[name])
+            contents(there[name])
             folder = output / name
             if not folder.resolve().is_relative_to(output.resolve()):
                 raise ReportError(f"{file}: {name!r} is not within {output}")

@@ -5,29 +5,21 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from rich.console import Console
 
-from . import figures
+from ..files import write_png, write_text
 from .build import Report, build
 from .csv_files import summary_csv, values_csv
 from .errors import ReportError
-from .files import replacing, write_text
+from .figures import ALL_FIGURES, drawn
 from .latex import as_latex
 from .markdown import as_markdown
 from .page import Section, as_page
 from .runs import Runs, read
 
-# By name: what is drawn, and dots an inch.
-FIGURES: dict[str, tuple[Callable[[Report], Figure | None], int]] = {
-    "differences": (figures.differences, 150),
-    "actual_shares": (figures.shares, 130),
-    "memvir": (figures.insights, 80),
-}
-ALL_FIGURES = ("differences", "curves", "actual_shares", "memvir")
 OURS = re.compile(r"(curves(_.*)?|differences|memvir|actual_shares)\.png")
 
 
@@ -89,27 +81,18 @@ def write(
     for path in output.iterdir():  # of a report of other experiments
         if OURS.fullmatch(path.name):
             path.unlink()
-    drawn = []
-    for name in ALL_FIGURES:
-        if name not in wanted:
-            continue
-        if name == "curves":
-            made = _curves(report)
-        else:
-            draw, dots = FIGURES[name]
-            made = {name: (draw(report), dots)}
-        for file, (figure, dots) in made.items():
-            if figure is not None:
-                drawn.append(output / f"{file}.png")
-                with replacing(drawn[-1]) as temporary:
-                    figure.savefig(temporary, dpi=dots, format="png")
-    names = [path.name for path in drawn]
+    made = []
+    for name, figure, dots in drawn(report, wanted):
+        if figure is not None:
+            made.append(output / f"{name}.png")
+            write_png(made[-1], figure, dpi=dots)
+    names = [path.name for path in made]
     write_text(output / "report.md", as_markdown(report, names))
     write_text(output / "report.csv", values_csv(report))
     write_text(output / "summary.csv", summary_csv(report))
     write_text(output / "report.tex", as_latex(report))
-    write_text(output / "report.html", as_page(report, drawn, further))
-    return drawn
+    write_text(output / "report.html", as_page(report, made, further))
+    return made
 
 
 def matching(runs: Runs, patterns: Iterable[str]) -> Runs:
@@ -153,15 +136,3 @@ def parse_baselines(options: Iterable[str]) -> dict[str, str]:
         if baselines.setdefault(arm, other) != other:
             raise ReportError(f"baseline: {arm} has two, {baselines[arm]} and {other}")
     return baselines
-
-
-def _curves(report: Report) -> dict[str, tuple[Figure | None, int]]:
-    """By file name."""
-    datasets = list(dict.fromkeys(report.runs.experiments.dataset))
-    made: dict[str, tuple[Figure | None, int]] = {
-        "curves": (figures.curves(report, datasets), 150)
-    }
-    for dataset in datasets if len(datasets) > 1 else ():
-        name = re.sub(r"[^\w.-]", "_", dataset) or "unnamed"
-        made[f"curves_{name}"] = figures.curves(report, [dataset]), 150
-    return made

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from .checks import check_concatenated, check_history
+from .checks import History
+from .contents import PROTOCOL, contents
 from .errors import ReportError
-from .experiments import (
-    CONCATENATED,
-    CONFIG,
-    ENVIRONMENT,
-    Stored,
-    experiment_folders,
-    read_folder,
-    read_json,
-)
-from .names import split_arm, split_name
+from .experiments import CONFIG, Place, Stored, experiment_folders, read_folder
 from .pack import MEMVIR, SUFFIX, TRAIN, read_pack
 
-# The presets' names of data sets.
-DATASETS = {
-    "CUB200": "cub200",
-    "Cars196": "cars196",
-    "StanfordOnlineProducts": "sop",
-    "InShop": "inshop",
-    "Emoji": "emoji",
-    "Glyphs": "glyphs",
-}
-# Folds of the split managers whose config does not say how many.
-DEFAULT_FOLDS = {"ClassDisjointSplitManager": 4}
 NO_FOLD = -1
-# Plain values only; libyaml's takes a tenth of the time, where it is there.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SEED = ["experiment", "seed"]
 TRIAL = [*SEED, "fold"]
-PROTOCOL = ["num_epochs", "primary_metric", "validation", "test"]
+Row = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -69,19 +47,17 @@ class Runs:
     def only(self, names: Iterable[str]) -> Runs:
         """These experiments, in this order."""
         names = list(names)
-        rest = [
-            table[table.experiment.isin(names)]
-            for table in (self.trials, self.values, self.concatenated)
-        ]
+        rest = [table[table.experiment.isin(names)] for table in self._of_runs]
         return Runs(self.experiments.loc[names], *rest)
 
     def renamed(self, name: Callable[[str], str]) -> Runs:
         """The same under other names."""
-        rest = [
-            table.assign(experiment=table.experiment.map(name))
-            for table in (self.trials, self.values, self.concatenated)
-        ]
+        rest = [t.assign(experiment=t.experiment.map(name)) for t in self._of_runs]
         return Runs(self.experiments.rename(index=name), *rest)
+
+    @property
+    def _of_runs(self) -> tuple[pd.DataFrame, ...]:
+        return self.trials, self.values, self.concatenated
 
     @cached_property
     def seeds(self) -> pd.DataFrame:
@@ -92,11 +68,20 @@ class Runs:
             missing=("missing", lambda texts: ", ".join(filter(None, texts))),
         )
 
+    def seeds_of(self, name: str) -> pd.DataFrame:
+        """Of one experiment, by seed; empty without any."""
+        seeds = self.seeds.reset_index("seed")
+        return seeds[seeds.index == name].set_index("seed")
+
     def complete_seeds(self, name: str) -> list[int]:
-        if name not in self.seeds.index:
-            return []
-        complete = self.seeds.complete[name].astype(bool)
-        return [int(seed) for seed in complete.index[complete]]
+        return [
+            int(s) for s, complete in self.seeds_of(name).complete.items() if complete
+        ]
+
+    def of_complete(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rows of seeds that are complete."""
+        complete = self.seeds.index[self.seeds.complete.astype(bool)]
+        return table[pd.MultiIndex.from_frame(table[SEED]).isin(complete)]
 
     def until(self, epoch: int, strict: bool = True) -> Runs:
         """As if schedules had ended with this epoch; the shorter ones are as they are.
@@ -114,9 +99,9 @@ class Runs:
         past = longer & (trials.last_epoch > epoch)
         reached = longer & (trials.last_epoch >= epoch)
         at_end = pd.MultiIndex.from_frame(values[values.epoch == epoch][TRIAL])
-        there = pd.MultiIndex.from_frame(trials[TRIAL]).isin(at_end)
-        if strict and (past & ~there).any():
-            trial = trials[past & ~there].iloc[0]
+        missed = past & ~pd.MultiIndex.from_frame(trials[TRIAL]).isin(at_end)
+        if strict and missed.any():
+            trial = trials[missed].iloc[0]
             of = self.values.merge(trial[TRIAL].to_frame().T.infer_objects(), on=TRIAL)
             evaluated = ", ".join(str(e) for e in sorted(set(of.epoch) - {0}))
             raise ReportError(
@@ -125,14 +110,22 @@ class Runs:
             )
         trials.loc[reached, "stopped_early"] = False
         trials.loc[reached, ["complete", "missing", "last_epoch"]] = True, "", epoch
-        trials.loc[past & ~there, "complete"] = False
-        trials.loc[past & ~there, "missing"] = f"not evaluated at epoch {epoch}"
+        trials.loc[missed, "complete"] = False
+        trials.loc[missed, "missing"] = f"not evaluated at epoch {epoch}"
         trials.loc[longer, "num_epochs"] = epoch
         # Concatenated accuracies are of the models at the end of training.
         cut = pd.MultiIndex.from_frame(trials[past][SEED])
         of_cut = pd.MultiIndex.from_frame(self.concatenated[SEED]).isin(cut)
-        together = self.concatenated[~of_cut]
-        return Runs(self.experiments, trials, values, together)
+        return Runs(self.experiments, trials, values, self.concatenated[~of_cut])
+
+
+def together(parts: Iterable[Runs]) -> Runs:
+    """One of several, whose experiments have names of their own."""
+    experiments, *rest = zip(
+        *((p.experiments, p.trials, p.values, p.concatenated) for p in parts)
+    )
+    joined = (pd.concat(tables, ignore_index=True) for tables in rest)
+    return Runs(pd.concat(experiments), *joined)
 
 
 def read(places: Iterable[Path], until: int | None = None) -> Runs:
@@ -144,7 +137,7 @@ def read(places: Iterable[Path], until: int | None = None) -> Runs:
     Raises:
         ReportError: there is none, two have one name, or a file is damaged.
     """
-    runs = tables([checked(stored) for stored in find(places)])
+    runs = tables(find(places))
     return runs if until is None else runs.until(until)
 
 
@@ -173,215 +166,75 @@ def find(places: Iterable[Path]) -> list[Stored]:
     return found
 
 
-@dataclass(frozen=True)
-class Checked:
-    """An experiment whose files hold what they should."""
-
-    stored: Stored
-    about: dict[str, Any]
-    num_folds: int | None
-    concatenated: dict[int, dict[str, dict[str, float]]]
-
-
-def name_of(stored: Stored) -> str:
-    return str(_config(stored)["experiment_name"])
-
-
-def checked(stored: Stored) -> Checked:
+def tables(found: Iterable[Stored]) -> Runs:
     """
     Raises:
-        ReportError: of which file, and what is wrong with it.
-    """
-    config = _config(stored)
-    for (seed, fold), history in stored.histories.items():
-        trial = f"seed{seed}" + ("" if fold is None else f"/fold{fold}")
-        check_history(history, f"{stored.place}/{trial}/history.json", seed, fold)
-    together = {
-        seed: check_concatenated(read_json(stored.files[name], place), place)
-        for seed in sorted({seed for seed, _ in stored.begun})
-        if (name := f"seed{seed}/{CONCATENATED}") in stored.files
-        if (place := f"{stored.place}/{name}")
-    }
-    protocols = {
-        place: [history[key] for key in PROTOCOL]
-        for place, history in stored.histories.items()
-    }
-    first = next(iter(protocols.items()), None)
-    for of_trial, protocol in protocols.items():
-        if first is not None and protocol != first[1]:
-            raise ReportError(
-                f"{stored.place}: seeds and folds {of_trial} and {first[0]} are of one "
-                "experiment, but differ in number of epochs, primary metric, "
-                f"validation or test split: {protocol}, {first[1]}; move one of them "
-                "out"
-            )
-    return Checked(stored, _about(stored, config), _num_folds(config), together)
-
-
-def tables(found: Iterable[Checked]) -> Runs:
-    """
-    Raises:
-        ReportError: two have one name, or would have one in a report.
+        ReportError: of which file, and what is wrong with it; or two have one name, or
+            would have one in a report.
     """
     experiments: dict[str, dict[str, Any]] = {}
     trials: list[dict[str, Any]] = []
-    values: list[tuple[object, ...]] = []
-    together: list[tuple[object, ...]] = []
-    labels: dict[tuple[str, str], Path] = {}
-    for one in found:
-        name, place = one.about["experiment"], one.stored.place
-        if name in experiments:
-            raise ReportError(
-                f"{experiments[name]['place']} and {place} are both named {name!r}; "
-                "give one of them, or change experiment_name"
-            )
-        label = one.about["dataset"], one.about["arm"]
-        if (other := labels.setdefault(label, place)) is not place:
-            raise ReportError(
-                f"{other} and {place} would both be called {label[1]!r} on {label[0]}; "
-                "give one of them, or change experiment_name"
-            )
-        of_trials = _trials(name, one)
-        trials += of_trials
-        folds = {trial["fold"] for trial in of_trials} - {NO_FOLD}
-        num_folds = one.num_folds or 0 if one.num_folds is not None else len(folds)
-        experiments[name] = {**one.about, "num_folds": num_folds}
-        values += _values(name, one.stored)
-        together += [
+    values: list[Row] = []
+    concatenated: list[Row] = []
+    known: dict[tuple[str, ...], Path] = {}
+    for one in map(contents, found):
+        name, dataset, arm = (one.about[k] for k in ("experiment", "dataset", "arm"))
+        place = one.about["place"]
+        for label, problem in (
+            ((name,), f"are both named {name!r}"),
+            ((dataset, arm), f"would both be called {arm!r} on {dataset}"),
+        ):
+            if (other := known.setdefault(label, place)) is not place:
+                raise ReportError(
+                    f"{other} and {place} {problem}; give one of them, or change "
+                    "experiment_name"
+                )
+        experiments[name] = one.about
+        for at, history in one.trials.items():
+            trials.append({"experiment": name, **_trial(at, history)})
+            values += ((name, *row) for row in _values(at, history))
+        concatenated += [
             (name, seed, selection, metric, value)
-            for seed, selections in one.concatenated.items()
-            for selection, metrics in selections.items()
-            for metric, value in metrics.items()
+            for seed, of in one.concatenated.items()
+            for selection in ("last", "best_on_validation")
+            for metric, value in (getattr(of, selection) or {}).items()
         ]
     columns = [*TRIAL, *PROTOCOL, "last_epoch", "complete", "stopped_early", "missing"]
+    measured = [*TRIAL, "epoch", "step", "split", "metric", "value"]
     return Runs(
         pd.DataFrame.from_dict(experiments, orient="index", dtype=object),
         pd.DataFrame(trials, columns=columns).astype({"validation": object}),
-        pd.DataFrame(
-            values, columns=[*TRIAL, "epoch", "step", "split", "metric", "value"]
-        ).astype({"value": float}),
-        pd.DataFrame(together, columns=[*SEED, "selection", "metric", "value"]),
+        pd.DataFrame(values, columns=measured).astype({"value": float}),
+        pd.DataFrame(concatenated, columns=[*SEED, "selection", "metric", "value"]),
     )
 
 
-def _config(stored: Stored) -> dict[str, Any]:
-    """Read as plain YAML: what it refers to elsewhere is left as text."""
-    path = f"{stored.place}/{CONFIG}"
-    try:
-        config = yaml.load(stored.files[CONFIG], LOADER)
-        if not isinstance(config, dict):
-            raise ReportError("it is no mapping")
-    except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
-        raise ReportError(f"{path} is no experiment's config: {error}") from error
-    config.setdefault("source", "ours")
-    for key in ("experiment_name", "source", "baseline"):
-        value = config.setdefault(key, None)
-        if not (key == "baseline" and value is None) and not (
-            isinstance(value, str) and value
-        ):
-            raise ReportError(
-                f"{path}: {key} must be text, got {value!r}; if this is no "
-                "experiment's config, give folders beside it"
-            )
-    return config
-
-
-def _about(stored: Stored, config: dict[str, Any]) -> dict[str, Any]:
-    name = config["experiment_name"]
-    beginning, rest = split_name(name)
-    dataset = DATASETS.get(str(next(iter(_mapping(config, "dataset")), "")), beginning)
-    arm = rest if beginning == dataset else name
-    loss, memvir = split_arm(arm)
-    in_config = _mentions(_mapping(config, "loss_funcs"), "MemVir")
-    environment = stored.files.get(ENVIRONMENT)
-    place = f"{stored.place}/{ENVIRONMENT}"
-    return {
-        "experiment": name,
-        "place": stored.place,
-        "baseline": config["baseline"],
-        "source": config["source"],
-        "environment": read_json(environment, place) if environment else {},
-        "dataset": dataset,
-        "arm": arm,
-        "loss": loss,
-        "memvir": memvir if in_config is None else in_config,
-        "config": config,
-    }
-
-
-def _mapping(config: dict[str, Any], key: str) -> dict[Any, Any]:
-    value = config.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _num_folds(config: dict[str, Any]) -> int | None:
-    """As config.yaml says, or the split manager; None where neither says anything."""
-    name, arguments = next(iter(_mapping(config, "split_manager").items()), ("", None))
-    if isinstance(arguments, dict):
-        number = arguments.get("num_training_sets")
-        if isinstance(number, int) and 0 < number < 1000:
-            return number
-    return DEFAULT_FOLDS.get(name)
-
-
-def _mentions(losses: Any, name: str) -> bool | None:
-    """Whether a loss of this name is among nested ones; None where there are none."""
-    if not losses:
-        return None
-    if isinstance(losses, list):
-        return any(_mentions(one, name) for one in losses)
-    if isinstance(losses, dict):
-        return name in losses or any(_mentions(one, name) for one in losses.values())
-    return bool(losses == name)
-
-
-def _trials(name: str, one: Checked) -> list[dict[str, Any]]:
-    """Those that are there, and those that are missing."""
-    stored = one.stored
-    folds = {fold for _, fold in stored.begun if fold is not None}
-    if one.num_folds is not None:
-        folds.add(one.num_folds - 1)
-    # Without being told, the seed that is furthest shows how many folds there are.
-    expected = list(range(max(folds) + 1)) if folds else [None]
-    if not {fold for _, fold in stored.histories} <= set(expected):
-        raise ReportError(
-            f"{stored.place} has seeds with folds and seeds without; move some out"
-        )
-    rows = []
-    for seed in sorted({seed for seed, _ in stored.begun}):
-        for fold in expected:
-            row = {"experiment": name, "seed": seed}
-            row["fold"] = NO_FOLD if fold is None else fold
-            rows.append({**row, **_state(stored.histories.get((seed, fold)), fold)})
-    return rows
-
-
-def _state(history: dict[str, Any] | None, fold: int | None) -> dict[str, Any]:
+def _trial(at: Place, history: History | None) -> dict[str, Any]:
+    seed, fold = at
     where = "" if fold is None else f"fold {fold} "
+    row: dict[str, Any] = {"seed": seed, "fold": NO_FOLD if fold is None else fold}
     if history is None:
-        none = {key: "" for key in PROTOCOL} | {"validation": None, "num_epochs": 0}
-        missing = {"missing": f"{where}not begun", "last_epoch": 0}
-        return {**none, **missing, "complete": False, "stopped_early": False}
-    last = history["epochs"][-1]["epoch"] if history["epochs"] else 0
-    complete = history["finished"] or history["stopped_early"]
-    at = f"{where}at epoch {last} of {history['num_epochs']}"
+        row |= {key: "" for key in PROTOCOL} | {"validation": None, "num_epochs": 0}
+        row |= {"missing": f"{where}not begun", "last_epoch": 0}
+        return {**row, "complete": False, "stopped_early": False}
+    complete = history.finished or history.stopped_early
+    progress = f"{where}at epoch {history.last_epoch} of {history.num_epochs}"
     return {
-        **{key: history[key] for key in PROTOCOL},
-        "last_epoch": last,
+        **row,
+        **{key: getattr(history, key) for key in PROTOCOL},
+        "last_epoch": history.last_epoch,
         "complete": complete,
-        "stopped_early": history["stopped_early"],
-        "missing": "" if complete else at,
+        "stopped_early": history.stopped_early,
+        "missing": "" if complete else progress,
     }
 
 
-def _values(name: str, stored: Stored) -> Iterable[tuple[object, ...]]:
-    for (seed, fold), history in stored.histories.items():
-        trial = name, seed, NO_FOLD if fold is None else fold
-        for entry in history["epochs"]:
-            at = *trial, entry["epoch"], entry["step"]
-            if entry.get("loss") is not None:
-                yield *at, TRAIN, "loss", entry["loss"]
-            splits = {**entry["splits"], MEMVIR: entry.get("memvir", {})}
-            for split, metrics in splits.items():
-                for metric, value in metrics.items():
-                    yield *at, split, metric, value
+def _values(at: Place, history: History | None) -> Iterator[Row]:
+    seed, fold = at
+    for entry in history.epochs if history else ():
+        when = seed, NO_FOLD if fold is None else fold, entry.epoch, entry.step
+        if entry.loss is not None:
+            yield *when, TRAIN, "loss", entry.loss
+        for split, metrics in {**entry.splits, MEMVIR: entry.memvir}.items():
+            for metric, value in metrics.items():
+                yield *when, split, metric, value

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from .runs import PROTOCOL, TRIAL, Runs
+from .contents import PROTOCOL
+from .runs import TRIAL, Runs
 
 SELECTIONS = {
     "last": "the last epoch of the schedule (or of a training that stopped early)",

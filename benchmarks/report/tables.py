@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
 from . import cells
-from .build import Report
+from .build import ARM, Report
 from .cells import NONE, Strong
 from .names import common_overlays, metric_label
 from .pack import MEMVIR
 from .published import published, sources
-from .runs import SEED, TRIAL, Runs
+from .runs import TRIAL, Runs
 from .selection import accuracies
 
 # Short, for a table of 100 columns; docs/tuning.md has the names in full.
@@ -28,12 +27,22 @@ INSIGHTS = {
     "cosine_to_newest": "newest",
     "cosine_to_oldest": "oldest",
 }
+SEEN = "What MemVir saw, until the last evaluation"
 Arms = Sequence[tuple[str, str]]
+Row = list[str]
 
 
 def overlays(report: Report, arms: Arms) -> str:
     """What all names end with: said above the table, which it would make wide."""
     return common_overlays(report.runs.experiments.arm[name] for name, _ in arms)
+
+
+def of_section(
+    report: Report, dataset: str, selection: str, arms: Arms
+) -> list[pd.DataFrame]:
+    """Its tables."""
+    made = [summary, details] if len(arms) > 1 else [details]
+    return [make(report, dataset, selection, arms) for make in made]
 
 
 def summary(report: Report, dataset: str, selection: str, arms: Arms) -> pd.DataFrame:
@@ -62,7 +71,7 @@ def details(report: Report, dataset: str, selection: str, arms: Arms) -> pd.Data
     ending = overlays(report, arms)
     with_published = any(published(name) for name, _ in arms)
     with_published &= selection != "held_out"  # published ones are of the test set
-    rows: list[list[str]] = []
+    rows: list[Row] = []
     for name, kind in arms:
         rows += _arm(report, (dataset, selection, name, kind), ending)
         if with_published:
@@ -94,23 +103,15 @@ def of_memvir(runs: Runs) -> pd.DataFrame:
 
 def last_insights(runs: Runs) -> dict[tuple[str, str], float]:
     """By experiment and name: means over trials of finished seeds, each at its end."""
-    complete = runs.seeds.complete
     found = of_memvir(runs).groupby([*TRIAL, "metric"], as_index=False).last()
-    of_seed = pd.MultiIndex.from_frame(found[SEED])
-    groups = found[of_seed.isin(complete.index[complete])]
-    return {
-        (name, metric): statistics.fmean(of.value)
-        for (name, metric), of in groups.groupby(["experiment", "metric"])
-    }
+    groups = runs.of_complete(found).groupby(["experiment", "metric"])
+    return groups.value.agg(statistics.fmean).to_dict()
 
 
-def _arm(
-    report: Report, arm: tuple[str, str, str, str], ending: str
-) -> list[list[str]]:
+def _arm(report: Report, arm: tuple[str, str, str, str], ending: str) -> list[Row]:
     dataset, selection, name, kind = arm
     metrics, table = report.metrics, report.runs.experiments
-    label = table.arm[name].removesuffix(ending)
-    rows = [_row(Strong(label), ["" for _ in metrics])]
+    rows = [_row(Strong(table.arm[name].removesuffix(ending)), ["" for _ in metrics])]
     if kind != "single":
         rows.append(_row(kind, ["" for _ in metrics]))
     own, deltas = zip(*(report.numbers(*arm, m) for m in metrics))
@@ -128,68 +129,56 @@ def _arm(
         _row("95% interval", [cells.interval(s) for s in own]),
         _row("sd", [cells.percent(s.sd) for s in own]),
     ]
-    of_arm = report.seeds.set_index(["dataset", "selection", "experiment", "accuracy"])
-    values = of_arm.loc[[arm]] if arm in of_arm.index else of_arm.iloc[:0]
-    seeds = report.runs.seeds
-    for seed, state in seeds[seeds.index.get_level_values(0) == name].iterrows():
-        of_seed = values[values.seed == seed[1]].set_index("metric")
+    of = report.seeds
+    of = of[(of[ARM] == [dataset, selection, name, kind]).all(axis=1)]
+    for seed, state in report.runs.seeds_of(name).iterrows():
         if state.complete:
-            rows.append(_seed(seed[1], of_seed, metrics, selection == "best_on_test"))
+            of_seed = of[of.seed == seed].set_index("metric")
+            rows.append(_seed(seed, of_seed, metrics, selection == "best_on_test"))
         else:
-            text = f"seed {seed[1]}, unfinished"
-            rows.append(_row(text, [NONE for _ in metrics]))
+            rows.append(_row(f"seed {seed}, unfinished", [NONE for _ in metrics]))
     return rows + _untrained(report, name, kind, selection)
 
 
 def _seed(
-    seed: int, values: pd.DataFrame, metrics: Sequence[str], epoch_in_cell: bool
-) -> list[str]:
-    numbers = [
-        cells.percent(values.value[m]) if m in values.index else NONE for m in metrics
+    seed: int, of: pd.DataFrame, metrics: Sequence[str], epoch_in_cell: bool
+) -> Row:
+    """All metrics of a seed are of the same epochs, or each has its own."""
+    numbers = [cells.percent(of.value[m]) if m in of.index else NONE for m in metrics]
+    if not epoch_in_cell:
+        epoch = cells.span(of.epochs.iloc[0]) if len(of) else NONE
+        return _row(f"seed {seed}", numbers, epoch)
+    texts = [
+        f"{number} ({cells.span(of.epochs[m])})" if m in of.index else NONE
+        for number, m in zip(numbers, metrics)
     ]
-    if epoch_in_cell:
-        texts = [
-            f"{number} ({cells.span(values.epochs[m])})" if m in values.index else NONE
-            for number, m in zip(numbers, metrics)
-        ]
-        return _row(f"seed {seed}", texts)
-    # All metrics of a seed are of the same epochs.
-    epoch = cells.span(values.epochs.iloc[0]) if len(values) else NONE
-    return _row(f"seed {seed}", numbers, epoch)
+    return _row(f"seed {seed}", texts)
 
 
-def _untrained(report: Report, name: str, kind: str, selection: str) -> list[list[str]]:
+def _untrained(report: Report, name: str, kind: str, selection: str) -> list[Row]:
     """What the network can before training, where that was evaluated."""
-    runs = report.runs.only([name])
-    found = accuracies(runs, held_out=selection == "held_out")
-    found = found[(found.epoch == 0) & found.seed.isin(runs.complete_seeds(name))]
+    found = accuracies(report.runs.only([name]), held_out=selection == "held_out")
+    found = report.runs.of_complete(found[found.epoch == 0])
     if kind == "concatenated" or not found.metric.isin(report.metrics).any():
         return []
     of_seed = found.groupby(["metric", "seed"]).value.mean()
-    values: dict[Any, list[float]] = {
-        metric: list(of) for metric, of in of_seed.groupby(level=0)
-    }
-    known = [values.get(metric, []) for metric in report.metrics]
-    texts = [cells.percent(statistics.fmean(of)) if of else NONE for of in known]
+    known = [of_seed.loc[[m]] if m in of_seed else [] for m in report.metrics]
+    texts = [cells.percent(statistics.fmean(of)) if len(of) else NONE for of in known]
     return [_row(f"untrained (n = {cells.span(map(len, known))})", texts, "0")]
 
 
-def _published(name: str, metrics: Sequence[str]) -> list[list[str]]:
+def _published(name: str, metrics: Sequence[str]) -> list[Row]:
     rows = []
     for one in published(name):
         of = sources()[one.source]
-        values = [
-            cells.with_sd(*one.values[m], of["decimals"]) if m in one.values else NONE
-            for m in metrics
-        ]
+        decimals = of["decimals"]
+        values = [cells.with_sd(one.values.get(m), decimals) for m in metrics]
         rows.append(_row(f"published, {of['label']}", values))
         if one.differences:
-            deltas = [
-                cells.signed(one.differences.get(m), of["decimals"]) for m in metrics
-            ]
+            deltas = [cells.signed(one.differences.get(m), decimals) for m in metrics]
             rows.append(_row("its difference", deltas))
     return rows or [_row("published", [NONE for _ in metrics])]
 
 
-def _row(label: str, values: Sequence[str], epoch: str = "") -> list[str]:
+def _row(label: str, values: Sequence[str], epoch: str = "") -> Row:
     return [label, epoch, *values]

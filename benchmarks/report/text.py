@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html as _html
 import re
 import unicodedata
 
@@ -36,10 +35,6 @@ def markdown(text: object) -> str:
 
 def latex(text: object) -> str:
     return re.sub(r"[\\~^_%&#${}]", lambda match: LATEX[match[0]], plain(text))
-
-
-def html(text: object) -> str:
-    return _html.escape(plain(text))
 
 
 def csv(value: object) -> object:

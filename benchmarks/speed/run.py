@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
-from rich.box import MARKDOWN
 from rich.console import Console
-from rich.table import Table
 
+from ..files import write_png, write_text
+from ..report.markdown import as_table
 from .arms import Setting
 from .measure import Results, machine, measure
 
@@ -42,6 +42,7 @@ GROWTH = {
     ],
     "B": [Setting("NormSoftmax", 10, 0, b, 200, 128) for b in (16, 32, 64, 128, 256)],
 }
+OF_MEMORY = ["fast MB", "oracle MB", "oracle faults"]
 QUICK = [
     Setting("NormSoftmax", 3, 1, 8, 20, 16),
     Setting("CosFaceLoss", 2, 0, 8, 20, 16),
@@ -56,77 +57,52 @@ def run(
         measure(setting, repeats, device, with_memory=True)
         for setting in (QUICK if quick else PAPER + OF_EACH_LOSS)
     ]
-    console.print(table(rows, fits_terminal=True))
-    growth: dict[str, list[Results]] = {}
-    for name, settings in GROWTH.items():
-        settings = settings[:2] if quick else settings
-        growth[name] = [
-            measure(s, repeats, device, with_memory=False) for s in settings
+    made = table(rows)
+    sizes = made[[*"NMBCD"]].agg(" ".join, axis=1)
+    narrow = made.drop(columns=[*"NMBCD", *OF_MEMORY])
+    narrow.insert(1, "N M B C D", sizes)
+    console.print(narrow.to_string(index=False))
+    growth = {
+        name: [
+            measure(setting, repeats, device, with_memory=False)
+            for setting in (settings[:2] if quick else settings)
         ]
-    about = machine()
-    result: dict[str, object] = {
-        "machine": about,
-        "device": device,
-        "rows": rows,
-        "growth": growth,
+        for name, settings in GROWTH.items()
     }
+    about = machine()
+    result: dict[str, object] = {"machine": about, "device": device}
+    result |= {"rows": rows, "growth": growth}
     output.mkdir(parents=True, exist_ok=True)
-    temporary = output / "speed.json.tmp"
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(temporary, output / "speed.json")
-    (output / "speed.md").write_text(as_markdown(rows, about))
+    write_text(output / "speed.json", json.dumps(result, indent=1) + "\n")
+    lines = "\n".join(f"- {name}: {value}" for name, value in about.items())
+    write_text(output / "speed.md", f"{as_table(made)}\n\n{lines}\n")
     plot(growth, output / "growth.png")
     console.print(f"Written to {output}: speed.json, speed.md, growth.png")
     return result
 
 
-def table(rows: list[Results], fits_terminal: bool = False) -> Table:
+def table(rows: list[Results]) -> pd.DataFrame:
     """Medians of a step, forward and backward, memory full, and their ratios.
 
-    The whole table has peak memory, too, and how many pages the kernel had to map in a
-    step of the oracle; what fits a terminal of 80 characters has not.
+    And peak memory, and how many pages the kernel had to map in a step of the oracle.
     """
-    style = {"box": None, "padding": (0, 1, 0, 0)} if fits_terminal else {}
-    result = Table(**{"box": MARKDOWN, **style})  # type: ignore[arg-type]
-    heads = ["plain ms", "fast ms", "oracle ms", "floor ms"]
-    heads += ["oracle / fast", "fast / floor"]
-    if fits_terminal:
-        heads = ["N M B C D", *heads]
-    else:
-        heads = ["N", "M", "B", "C", "D", *heads]
-        heads += ["fast MB", "oracle MB", "oracle faults"]
-    result.add_column("loss", no_wrap=True)
-    for head in heads:
-        result.add_column(head, justify="right")
+    made = []
     for row in rows:
-        loss, *sizes = (str(value) for value in row["setting"].values())
-        cells = [" ".join(sizes)] if fits_terminal else sizes
-        cells += [
-            f"{1000 * row['median'][arm]:.1f}" if arm in row["median"] else "too large"
-            for arm in ("plain", "fast", "oracle", "floor")
-        ]
-        ratio = row["oracle / fast"]
-        cells += [
-            "-" if ratio is None else f"{ratio:.1f}",
-            f"{row['fast / floor']:.2f}",
-        ]
-        if not fits_terminal:
-            peak, faults = row["peak MB"], row["page faults"]
-            cells += [
-                f"{peak[a]:.0f}" if a in peak else "-" for a in ("fast", "oracle")
-            ]
-            cells += [f"{faults['oracle']:.0f}" if ratio else "-"]
-        result.add_row(loss, *cells)
-    return result
-
-
-def as_markdown(rows: list[Results], machine_: object) -> str:
-    """The table as a file."""
-    console = Console(record=True, width=200, file=open(os.devnull, "w"))
-    console.print(table(rows))
-    lines = [line.rstrip() for line in console.export_text().splitlines()]
-    about = "\n".join(f"- {k}: {v}" for k, v in dict(machine_).items())  # type: ignore
-    return "\n".join(line for line in lines if line) + f"\n\n{about}\n"
+        median, ratio = row["median"], row["oracle / fast"]
+        cells = {name: str(value) for name, value in row["setting"].items()}
+        for arm in ("plain", "fast", "oracle", "floor"):
+            too_large = arm not in median
+            cells[f"{arm} ms"] = (
+                "too large" if too_large else f"{1e3 * median[arm]:.1f}"
+            )
+        cells["oracle / fast"] = "-" if ratio is None else f"{ratio:.1f}"
+        cells["fast / floor"] = f"{row['fast / floor']:.2f}"
+        peak, faults = row["peak MB"], row["page faults"]
+        for arm in ("fast", "oracle"):
+            cells[f"{arm} MB"] = f"{peak[arm]:.0f}" if arm in peak else "-"
+        cells["oracle faults"] = f"{faults['oracle']:.0f}" if ratio else "-"
+        made.append(cells)
+    return pd.DataFrame(made)
 
 
 def plot(growth: dict[str, list[Results]], path: Path) -> None:
@@ -134,18 +110,18 @@ def plot(growth: dict[str, list[Results]], path: Path) -> None:
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     for axes, (name, rows) in zip(figure.subplots(1, len(growth)), growth.items()):
         for arm in ("oracle", "fast", "plain", "floor"):
-            points = [
-                (row["setting"][name], 1000 * row["median"][arm])
+            points = {
+                row["setting"][name]: 1000 * row["median"][arm]
                 for row in rows
                 if arm in row["median"]
-            ]
+            }
+            style = {"ls": "--", "color": "0.5"} if arm == "floor" else {}
             if points:
-                style = {"ls": "--", "color": "0.5"} if arm == "floor" else {}
-                axes.plot(*zip(*points), marker="o", ms=3, label=arm, **style)
+                axes.plot(*zip(*points.items()), marker="o", ms=3, label=arm, **style)
         fixed = {k: v for k, v in rows[0]["setting"].items() if k not in (name, "loss")}
         about = ", ".join(f"{k}={v}" for k, v in fixed.items())
         axes.set(xscale="log", yscale="log", xlabel=name, title=about)
         axes.grid(alpha=0.3, which="both")
     figure.axes[0].set_ylabel("ms a step, forward and backward")
     figure.axes[-1].legend()
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import Any
 
+import pandas as pd
 import torch
-from rich.box import MARKDOWN
-from rich.table import Table
 from tqdm import tqdm
 
 from pml_memvir import MemVir
 
+from ..report.markdown import as_table
 from .arms import Setting, batches, make_loss, timed
 
 CARS196 = Setting("NormSoftmax", 45, 10, 128, 98, 512)
@@ -83,13 +82,8 @@ def measure_share(
             for name, value in times.items():
                 seconds[name].append(value)
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    return Share(
-        setting,
-        median["whole"],
-        median["plain"],
-        median["memvir"],
-        memvir.memory_nbytes,
-    )
+    whole, plain_loss, of_memvir = median.values()
+    return Share(setting, whole, plain_loss, of_memvir, memvir.memory_nbytes)
 
 
 def resnet50(embedding_size: int) -> torch.nn.Module:
@@ -99,16 +93,18 @@ def resnet50(embedding_size: int) -> torch.nn.Module:
     return make(weights=None, num_classes=embedding_size)
 
 
-def table(shares: list[Share], about: str) -> Table:
-    result = Table(box=MARKDOWN, caption=about)
-    names = ("C", "N", "M", "B", "whole step, ms", "inner loss alone, ms")
-    for name in (*names, "MemVir, ms", "its share", "added", "memory, MB"):
-        result.add_column(name, justify="right")
-    for share in shares:
-        s = share.setting
-        values: list[Any] = [s.C, s.N, s.M, s.B]
-        for value in (share.whole, share.plain_loss, share.memvir):
-            values.append(f"{1000 * value:.1f}")
-        values += [f"{share.of_whole:.1%}", f"{share.added:.1%}"]
-        result.add_row(*map(str, values), f"{share.memory_nbytes / 1e6:.0f}")
-    return result
+def table(shares: list[Share], about: str) -> str:
+    """In Markdown, and what it is about below."""
+    rows = [
+        {
+            **{name: str(getattr(share.setting, name)) for name in "CNMB"},
+            "whole step, ms": f"{1000 * share.whole:.1f}",
+            "inner loss alone, ms": f"{1000 * share.plain_loss:.1f}",
+            "MemVir, ms": f"{1000 * share.memvir:.1f}",
+            "its share": f"{share.of_whole:.1%}",
+            "added": f"{share.added:.1%}",
+            "memory, MB": f"{share.memory_nbytes / 1e6:.0f}",
+        }
+        for share in shares
+    ]
+    return f"{as_table(pd.DataFrame(rows))}\n\n{about}"

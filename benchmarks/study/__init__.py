@@ -1,6 +1,6 @@
 """Studies: many runs that a file describes, and the tables that are made of them.
 
-`study` reads the file and knows its runs (`jobs`), whose settings may be picked by
+`study` knows the runs (`jobs`) of a file (`schema`), whose settings may be picked by
 `results` of earlier ones; `runner` runs them, `tables` and `reports` tell of them.
 """
 

@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
+from ..files import write_text
 from ..report import ReportError
 from ..report.build import Report, build
-from ..report.files import write_text
+from ..report.figures import ALL_FIGURES
 from ..report.markdown import as_table
 from ..report.page import Section
-from ..report.run import ALL_FIGURES, write
+from ..report.run import write
 from ..report.runs import Runs
 from .errors import NotPicked
 from .settings import filled
@@ -26,6 +28,7 @@ MARKED = re.compile(
     r"(?P<begin><!-- table: (?P<report>\S+) / (?P<heading>.+) -->)\n"
     r"(?:\|.*\n)*(?P<end><!-- end -->)"
 )
+Page = tuple[str, list[str], dict[str, pd.DataFrame]]  # title, paragraphs, tables
 TABLES_FILE = "tables.md"
 
 
@@ -43,7 +46,11 @@ def write_reports(study: Study, output: Path, console: Console) -> None:
         if report is None:
             console.print(f"{name}: no results yet")
         else:
-            sections = [section for _, _, of_page in pages for section in of_page]
+            sections: list[Section] = [
+                (heading, [table])
+                for _, _, tables in pages
+                for heading, table in tables.items()
+            ]
             write(report, folder, of.get("figures", ALL_FIGURES), sections)
             console.print(f"{name}: {folder}", soft_wrap=True)
         if pages:
@@ -84,28 +91,20 @@ def built(study: Study, of: Mapping[str, Any], runs: Runs | None) -> Report | No
     return build(chosen, of.get("selections", ()), study.metrics, baselines)
 
 
-def further(
-    tables: Tables, of: Mapping[str, Any]
-) -> list[tuple[str, list[str], list[Section]]]:
-    """Title, paragraphs and sections of each page of tables that has any."""
-    pages = []
-    for page in of.get("tables", ()):
-        made = tables.sections(page)
-        if made:
-            sections: list[Section] = [(head, [table]) for head, table in made.items()]
-            pages.append((page["title"], page.get("about", []), sections))
-    return pages
+def further(tables: Tables, of: Mapping[str, Any]) -> list[Page]:
+    """Each page of tables that has any."""
+    return [
+        (page["title"], page.get("about", []), made)
+        for page in of.get("tables", ())
+        if (made := tables.sections(page))
+    ]
 
 
-def as_markdown(pages: list[tuple[str, list[str], list[Section]]]) -> str:
+def as_markdown(pages: list[Page]) -> str:
     texts = []
-    for title, about, sections in pages:
-        parts = [f"# {title}", *about]
-        for heading, content in sections:
-            parts.append(
-                f"## {heading}\n\n" + "\n".join(as_table(one) for one in content)
-            )
-        texts.append("\n\n".join(parts) + "\n")
+    for title, about, tables in pages:
+        parts = [f"## {name}\n\n{as_table(table)}" for name, table in tables.items()]
+        texts.append("\n\n".join([f"# {title}", *about, *parts]) + "\n")
     return "\n".join(texts)
 
 

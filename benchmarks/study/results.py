@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
-import pandas as pd
-
+from ..report.contents import name_of
 from ..report.experiments import Stored, experiment_folders, read_folder
 from ..report.pack import SUFFIX, read_pack, unpack_one
 from ..report.packing import pack
-from ..report.runs import Runs, checked, name_of, tables
+from ..report.runs import SEED, TRIAL, Runs, tables, together
 from ..report.selection import select
 from .errors import NotPicked
 from .jobs import Job
@@ -24,23 +24,18 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._packed: dict[str, dict[str, Stored]] = {}
-        self._read: dict[str, Runs | None] = {}
-        self._scores: dict[str, dict[tuple[str, int], float]] = {}
-        self._complete: dict[str, set[tuple[str, int]]] = {}
+        self._packed = cache(self._read_pack)
+        self.of = cache(self._read)
+        self._scores = cache(self._held_out)
+        self._complete = cache(self._finished)
 
     def refresh(self) -> None:
         """Runs may have been finished since."""
-        self._read.clear()
-        self._scores.clear()
-        self._complete.clear()
+        for of in (self.of, self._scores, self._complete):
+            of.cache_clear()
 
     def finished(self, job: Job) -> bool:
-        if job.folder not in self._complete:
-            runs = self.of(job.folder)
-            complete = pd.Series() if runs is None else runs.seeds.complete
-            self._complete[job.folder] = set(complete.index[complete.astype(bool)])
-        return (job.name, job.seed) in self._complete[job.folder]
+        return (job.name, job.seed) in self._complete(job.folder)
 
     def held_out(self, job: Job) -> float:
         """The best primary metric on held-out classes; test accuracies are not read.
@@ -50,51 +45,23 @@ class Results:
         """
         if not self.finished(job):
             raise NotPicked(f"{job.key}, seed {job.seed}, is not finished")
-        if job.folder not in self._scores:
-            runs = self.of(job.folder)
-            assert runs is not None  # it has a finished run
-            primary = sorted(set(runs.trials.primary_metric))
-            found = select(runs, "held_out", primary).merge(
-                runs.trials[["experiment", "seed", "fold", "primary_metric"]]
-            )
-            found = found[found.metric == found.primary_metric]
-            means = found.groupby(["experiment", "seed"]).value.mean()
-            self._scores[job.folder] = means.to_dict()
-        scores = self._scores[job.folder]
+        scores = self._scores(job.folder)
         if (job.name, job.seed) not in scores:
             raise NotPicked(f"{job.key}, seed {job.seed}, has no held-out classes")
         return scores[job.name, job.seed]
 
-    def of(self, folder: str) -> Runs | None:
-        """All runs of a part; None if there is none."""
-        if folder not in self._read:
-            stored = dict(self._of_pack(folder))
-            path = self.folder / folder
-            for place in experiment_folders(path) if path.is_dir() else ():
-                one = read_folder(place)
-                stored[name_of(one)] = one
-            some = [checked(one) for one in stored.values() if one.begun]
-            self._read[folder] = tables(some) if some else None
-        return self._read[folder]
-
     def all(self, folders: Iterable[str]) -> Runs | None:
         """Of several parts; experiments are called FOLDER/NAME."""
-        named = []
-        for folder in folders:
-            if (runs := self.of(folder)) is not None:
-                named.append(runs.renamed(f"{folder}/{{}}".format))
-        if not named:
-            return None
-        return Runs(
-            pd.concat([runs.experiments for runs in named]),
-            pd.concat([runs.trials for runs in named], ignore_index=True),
-            pd.concat([runs.values for runs in named], ignore_index=True),
-            pd.concat([runs.concatenated for runs in named], ignore_index=True),
-        )
+        named = [
+            runs.renamed(f"{folder}/{{}}".format)
+            for folder in folders
+            if (runs := self.of(folder)) is not None
+        ]
+        return together(named) if named else None
 
     def go_on_with(self, job: Job) -> None:
         """Have an experiment's folder there, where its runs are packed."""
-        stored = self._of_pack(job.folder).get(job.name)
+        stored = self._packed(job.folder).get(job.name)
         place = self.folder / job.folder / job.name
         if stored is not None and not place.exists():
             unpack_one(stored, place)
@@ -108,13 +75,35 @@ class Results:
         path = self.folder / folder
         if not path.is_dir() or not any(experiment_folders(path)):
             return []
-        self._packed.pop(folder, None)
+        self._packed.cache_clear()
         self.refresh()
         return pack([path], self.folder / f"{folder}{SUFFIX}")
 
-    def _of_pack(self, folder: str) -> dict[str, Stored]:
-        if folder not in self._packed:
-            file = self.folder / f"{folder}{SUFFIX}"
-            found = read_pack(file) if file.exists() else []
-            self._packed[folder] = {name_of(one): one for one in found}
-        return self._packed[folder]
+    def _read_pack(self, folder: str) -> dict[str, Stored]:
+        file = self.folder / f"{folder}{SUFFIX}"
+        return {name_of(one): one for one in (read_pack(file) if file.exists() else ())}
+
+    def _read(self, folder: str) -> Runs | None:
+        """All runs of a part; None if there is none."""
+        stored = dict(self._packed(folder))
+        path = self.folder / folder
+        for place in experiment_folders(path) if path.is_dir() else ():
+            one = read_folder(place)
+            stored[name_of(one)] = one
+        begun = [one for one in stored.values() if one.begun]
+        return tables(begun) if begun else None
+
+    def _finished(self, folder: str) -> set[tuple[str, int]]:
+        if (runs := self.of(folder)) is None:
+            return set()
+        return set(runs.seeds.index[runs.seeds.complete.astype(bool)])
+
+    def _held_out(self, folder: str) -> dict[tuple[str, int], float]:
+        """Of each run of a part, which has some."""
+        runs = self.of(folder)
+        assert runs is not None  # it has a finished run
+        primary = runs.trials[[*TRIAL, "primary_metric"]]
+        found = select(runs, "held_out", sorted(set(primary.primary_metric)))
+        found = found.merge(primary)
+        found = found[found.metric == found.primary_metric]
+        return found.groupby(SEED).value.mean().to_dict()

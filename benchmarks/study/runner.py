@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -194,19 +194,12 @@ def overview(study: Study, stages: Iterable[str]) -> Table:
 def spent(results: Path) -> float:
     """Core-hours of all runs so far; what a killed one took is not known."""
     path = results / SPENT
-    if not path.exists():
-        return 0.0
-    with path.open(newline="") as file:
-        return sum(float(row["cpu_seconds"]) for row in csv.DictReader(file)) / 3600
+    return pd.read_csv(path).cpu_seconds.sum() / 3600 if path.exists() else 0.0
 
 
 def _note(job: Job, results: Path, seconds: float, cpu_seconds: float) -> None:
     path = results / SPENT
-    new = not path.exists()
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if new:
-            writer.writerow(COLUMNS)
-        numbers = (f"{seconds:.0f}", f"{cpu_seconds:.0f}")
-        writer.writerow([now, job.folder, job.name, job.seed, *numbers])
+    numbers = round(seconds), round(cpu_seconds)
+    row = pd.DataFrame([[now, job.folder, job.name, job.seed, *numbers]], None, COLUMNS)
+    row.to_csv(path, mode="a", header=not path.exists(), index=False)

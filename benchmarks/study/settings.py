@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from .errors import StudyError
 
 Context = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(BaseModel):
     """What settings of a kind are made of.
 
     Attributes:
         fields: what a setting given as a list has, in order.
-        texts: templates over the fields, by name; their parts are put together, and
-            one whose field is not given is left out. `name` is what a setting is in the
-            names of experiments.
-        set: overrides a.b=VALUE, templates as well.
+        set: overrides a.b=VALUE, templates over the fields.
+        name: what a setting is in the names of experiments; a template, whose parts are
+            put together, and one whose field is not given is left out. Further keys are
+            texts as this one.
     """
 
-    name: str
-    fields: tuple[str, ...]
-    texts: Mapping[str, tuple[str, ...]]
-    set: tuple[str, ...]
+    model_config = ConfigDict(extra="allow")
+    fields: list[str]
+    set: list[str]
+    name: str | list[str]
+
+    def text(self, name: str) -> list[str] | None:
+        """The parts of a template."""
+        text = {"name": self.name, **(self.model_extra or {})}.get(name)
+        return [text] if isinstance(text, str) else text
 
     def make(self, value: Any, place: str) -> Setting:
         """A setting of a list or a mapping of its fields."""
         if isinstance(value, list) and len(value) <= len(self.fields):
             value = dict(zip(self.fields, value))
-        if not isinstance(value, Mapping) or set(value) - set(self.fields):
+        if not isinstance(value, Mapping) or {*value} - {*self.fields}:
             raise StudyError(
-                f"{place}: expected {self.name} as a list or mapping of "
-                f"{', '.join(self.fields)}, got {value!r}"
+                f"{place}: expected a list or mapping of {', '.join(self.fields)}, "
+                f"got {value!r}"
             )
         return Setting(self, {k: v for k, v in value.items() if v is not None})
 
@@ -48,11 +53,10 @@ class Setting:
         self.values = dict(values)
 
     def __getattr__(self, name: str) -> Any:
-        values, texts = self.__dict__["values"], self.__dict__["kind"].texts
-        if name in values:
-            return values[name]
-        if name in texts:
-            return "".join(self._filled(texts[name]))
+        if name in self.__dict__["values"]:
+            return self.values[name]
+        if (parts := self.kind.text(name)) is not None:
+            return "".join(self._filled(parts))
         raise AttributeError(name)
 
     def __str__(self) -> str:
@@ -123,18 +127,24 @@ def found(path: str, context: Context, place: str) -> Any:
 
 
 def value_of(
-    given: Any, kinds: Mapping[str, Kind], context: Context, place: str
+    name: str, given: Any, kinds: Mapping[str, Kind], context: Context, place: str
 ) -> Any:
-    """What `let` and `each` give: text, a list, {KIND: ...} or {of: PATH, changes}."""
-    if not isinstance(given, Mapping):
-        return filled(given, context, place) if isinstance(given, str) else given
-    if "of" in given:
+    """What `let` and `each` give: text, a list, {KIND: ...} or {of: PATH, changes}.
+
+    A variable that is called as a kind is of it.
+    """
+    is_mapping = isinstance(given, Mapping)
+    if is_mapping and "of" in given:
         base = found(given["of"], context, place)
         changes = {name: change for name, change in given.items() if name != "of"}
         return base.changed(changes, place) if changes else base
-    if len(given) == 1 and (kind := next(iter(given))) in kinds:
-        return kinds[kind].make(given[kind], place)
-    raise StudyError(
-        f"{place}: expected a value, {{of: ...}} or one of {', '.join(kinds)} with its "
-        f"value, got {given!r}"
-    )
+    if is_mapping and len(given) == 1 and (kind := next(iter(given))) in kinds:
+        return kinds[kind].make(given[kind], f"{place}, {kind}")
+    if name in kinds:
+        return kinds[name].make(given, f"{place}, {name}")
+    if is_mapping:
+        raise StudyError(
+            f"{place}: expected a value, {{of: ...}} or one of {', '.join(kinds)} with "
+            f"its value, got {given!r}"
+        )
+    return filled(given, context, place) if isinstance(given, str) else given

@@ -1,0 +1,99 @@
+"""Reports that a study's file asks for, and pages with its tables."""
+
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.report import ReportError
+from benchmarks.study import Study, write_reports
+from benchmarks.study.cells import SHOWN
+from benchmarks.study.reports import built, with_tables
+from benchmarks.study.tables import Tables
+
+from .study_runs import (
+    COMPARISON,
+    compared,
+    config,
+    finish,
+    made_of,
+    table_of,
+)
+
+ROOT = Path(__file__).parent.parent
+MEGABYTES = ("num_classes", "embedding_size", "batch_size", "minus")
+
+
+def test_reports_and_pages_are_written(tmp_path):
+    """Of what there is; tables without results go, so that no page shows them."""
+    made = compared(tmp_path, COMPARISON)
+    made.reports["none"] = {"of": ["other/*"]}
+    docs = tmp_path / "docs"
+    old = docs / "results" / "none" / "tables.md"
+    old.parent.mkdir(parents=True)
+    old.write_text("## all, MAP@R\n\n| old |\n")
+    mark = "<!-- table: {}/tables / all, MAP@R -->\n| as it was |\n<!-- end -->\n"
+    (docs / "a.md").write_text(mark.format("main"))
+    (docs / "b.md").write_text(mark.format("none"))
+    made.reports["main"]["figures"] = ["differences"]
+    made.reports["main"]["selections"] = ["last"]
+    for _ in range(2):
+        with pytest.raises(ReportError, match="none/tables.md has no table"):
+            write_reports(made, docs / "results", Console(quiet=True))
+        assert not old.exists() and "| as it was |" in (docs / "a.md").read_text()
+    (docs / "b.md").unlink()
+    write_reports(made, docs / "results", Console(quiet=True))
+    assert "| cosface |" in (docs / "a.md").read_text()
+    written = {path.name for path in (docs / "results" / "main").iterdir()}
+    assert {"tables.md", "report.md", "report.html", "differences.png"} <= written
+    html = (docs / "results" / "main" / "report.html").read_text()
+    assert "<h2>all, MAP@R</h2>" in html
+
+
+def test_a_report_has_baselines_and_a_length_of_its_own(tmp_path):
+    made = compared(tmp_path, COMPARISON)
+    baselines = [
+        {"of": "main.plain", "arm": "glyphs/{loss}", "minus": "glyphs/{loss}_memvir"}
+    ]
+    of = {"of": ["main/*cosface*"], "until": 2, "baselines": baselines}
+    report = built(made, {**of, "selections": ["last"]}, Tables(made).runs)
+    assert report.baselines["glyphs/cosface"] == "glyphs/cosface_memvir"
+    assert set(report.runs.trials.num_epochs) == {2}
+    assert built(made, {"of": ["wide/*", "main/*"]}, Tables(made).runs) is None
+
+
+def test_tables_of_a_page_are_brought_up_to_date(tmp_path):
+    (tmp_path / "main").mkdir()
+    text = "# Report\n\n## a, b\n\n| x |\n| 1 |\n\n| y |\n\n## c\n\n| z |\n"
+    (tmp_path / "main" / "report.md").write_text(text)
+    begin, end = "<!-- table: main/report / {} -->", "<!-- end -->"
+    page = "\n".join(["one", begin.format("a, b"), "| old |", end, "two", ""])
+    filled = "\n".join(["one", begin.format("a, b"), "| x |", "| 1 |", end, "two", ""])
+    assert with_tables(page, tmp_path) == filled
+    assert with_tables(filled, tmp_path) == filled
+    with pytest.raises(ReportError, match="no table under 'd'"):
+        with_tables("\n".join([begin.format("d"), end]), tmp_path)
+
+
+def test_the_study_of_the_docs(tmp_path):
+    """Its runs are configs, and its table says what is asked for."""
+    page = (ROOT / "docs" / "studies.md").read_text()
+    text = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1]
+    file = tmp_path / "my_study.yaml"
+    file.write_text(text)
+    made = Study(file, tmp_path / "results")
+    for k, job in enumerate(made.jobs("tune")):
+        finish(job, made, (0.5 + k * (-1) ** k / 10, 0.5))
+    for job in made.jobs("compare"):
+        of_job = config(job, made.results.folder)
+        assert of_job.experiment_name == job.name
+        assert list(of_job.split_manager) == ["ClassDisjointSplitManager"]
+        best = {"norm_softmax": 0.01, "proxy_nca": 0.01}[job.context["loss"]]
+        assert of_job.optimizers["metric_loss_optimizer"]["Adam"]["lr"] == best
+        finish(job, made, (0.5, 0.6 if "memvir" in job.name else 0.5))
+    head, _, *rows = table_of(made_of(made), "all, MAP@R")
+    assert len(rows) == 4 and rows[1][:2] == ["norm_softmax, memvir_5_500", "3"]
+    assert rows[1][2:5] == ["50.00", "60.00", "+10.00 [+10.00, +10.00]"]
+    for show in re.findall(r"`(\w+)`", page.split("| `show` | |")[1].split("\n\n")[0]):
+        assert show in {*SHOWN, "as", "name", "decimals"} or show in MEGABYTES, show
