@@ -8,17 +8,18 @@ EXTRAS ?= bench,docs,examples,test,upstream
 bin := $(VENV)/bin
 code := pml_memvir benchmarks docs examples tests upstream
 
-.PHONY: help demo docs test test-oldest lint upstream dist clean
+.PHONY: help demo docs test test-oldest lint upstream wheel dist clean
 
 help:
 	@echo "make demo         train a small network on rendered letters, without and with MemVir"
-	@echo "make test         run the tests"
+	@echo "make test         run the tests, side by side"
 	@echo "make test-oldest  run the tests on torch 2.1 and numpy 1, in .venv-oldest;"
 	@echo "                  those that need an extra of the benchmarks are skipped"
 	@echo "make lint         check format, style and types"
 	@echo "make docs         build the documentation into output/site"
 	@echo "make upstream     make the patch for pytorch-metric-learning, and check it"
-	@echo "make dist         build sdist and wheel, check them, install and import them"
+	@echo "make wheel        build sdist and wheel into dist, and check them"
+	@echo "make dist         the same, then install the wheel elsewhere and import it"
 	@echo "make clean        remove .venv, .venv-oldest, build and dist"
 
 demo: $(VENV)/.demo
@@ -28,7 +29,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --site-dir output/site
 
 test: $(VENV)/.test
-	$(bin)/python -m pytest
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest --numprocesses auto --dist loadfile
 
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest EXTRAS=test REQUIRE='"torch==2.1.*" "numpy<2"'
@@ -42,11 +43,14 @@ lint: $(VENV)/.dev
 upstream: $(VENV)/.upstream
 	$(bin)/python -m upstream
 
-# The wheel is installed into an environment of its own, and imported from elsewhere.
-dist: $(VENV)/.dev
-	rm -rf dist build/clean
+wheel: $(VENV)/.dev
+	rm -rf dist
 	$(bin)/python -m build --outdir dist
 	$(bin)/twine check --strict dist/*
+
+# The wheel is installed into an environment of its own, and imported from elsewhere.
+dist: wheel
+	rm -rf build/clean
 	$(PYTHON) -m venv build/clean
 	build/clean/bin/pip install --quiet --disable-pip-version-check dist/*.whl $(REQUIRE)
 	cd build/clean && bin/python -c "import pml_memvir; print(pml_memvir.__version__, pml_memvir.__file__)"

@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import io
+import os
 import random
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from rich.console import Console
 
 from pml_memvir.pml import specs as c_w
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # others are at work beside it
+    torch.set_num_threads(1)
 
 # What is of the benchmarks is imported where it is used: a fault in them is not to stop
 # the tests of the package.

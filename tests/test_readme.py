@@ -1,4 +1,4 @@
-"""The README's Python blocks run, one after another, as a reader would run them."""
+"""The Python blocks of the README and of its guide run, as a reader would run them."""
 
 import re
 from pathlib import Path
@@ -8,15 +8,27 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+GUIDE = (ROOT / "docs" / "use.md").read_text()
 
 
-def test_code_blocks_run_in_order(monkeypatch, tmp_path, forget_registrations):
-    assert len(BLOCKS) >= 4
+def run(text):
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    names = {"__name__": "page"}
+    for block in blocks:
+        exec(compile(block, "page", "exec"), names)
+    return len(blocks), names
+
+
+def test_the_readme_is_short_and_its_code_runs():
+    assert len(README.splitlines()) <= 150
+    count, names = run(README)
+    assert count == 1 and names["loss_func"].step == 3
+
+
+def test_the_guide_runs_in_order(monkeypatch, tmp_path, forget_registrations):
     monkeypatch.chdir(tmp_path)
-    names = {"__name__": "readme"}
-    for block in BLOCKS:
-        exec(compile(block, "README.md", "exec"), names)
+    count, names = run(GUIDE)
+    assert count >= 4
     assert names["metric_loss"].num_virtual_classes == 16  # as the text says
     assert torch.equal(names["plain"].proxies, names["loss_func"].proxies)
 

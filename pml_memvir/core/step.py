@@ -129,11 +129,11 @@ class Step:
         P = Z.sub_(self.total.unsqueeze(1)).exp_().mul_(of_lse)
         d_terms = of_terms + kernel.unmark(P, self.labels)
         P = kernel.centers.grad(P, kept).to(A.dtype)
-        dA, dC = P @ C, P.t() @ self.scaled_A
-        if self.dA is not None and self.dC is not None:
-            dA += (self.dA * of_lse).to(dA.dtype)
-            dC += (self.dC * kernel.scale).to(dC.dtype)
-        return lse, (dA.mul_(kernel.scale), dC, d_terms)
+        if self.dA is None or self.dC is None:
+            return lse, (P @ self.scaled_C, P.t() @ self.scaled_A, d_terms)
+        dA = (self.dA * (of_lse * kernel.scale)).to(A.dtype).addmm_(P, self.scaled_C)
+        dC = self.dC.to(A.dtype).addmm_(P.t(), self.scaled_A)
+        return lse, (dA, dC, d_terms)
 
     def _actual_anchors(
         self, chunk: slice, with_gradient: bool
@@ -184,7 +184,8 @@ class Step:
         return own, total
 
     def _of_virtual(self, weights: torch.Tensor | float) -> torch.Tensor | float:
-        """Weights of virtual anchors (N, A), 0 for those that are none."""
+        """Weights of virtual anchors (N, A), times the scale; 0 for what is none."""
+        weights = weights * self.kernel.scale
         if isinstance(weights, float) and self.real is None:
             return weights
         whole = self.A.new_zeros(self.met_anchors.shape[:2], dtype=self.exact)

@@ -43,7 +43,9 @@ class BadBatches:
         if not self._raises:
             return
         named = {"embeddings": embeddings, "class weights": class_weights}
-        bad = [n for n, x in named.items() if not extremes(x).isfinite().all()]
+        bad = [
+            n for n, x in named.items() if not _stacked(extremes(x)).isfinite().all()
+        ]
         if bad:
             raise ValueError(
                 f"the {' and '.join(bad)} of step {step} have NaN or infinity; with "
@@ -52,7 +54,7 @@ class BadBatches:
             )
 
     def questions(
-        self, outcome: Outcome, notes: Notes | None, in_range: torch.Tensor
+        self, outcome: Outcome, notes: Notes | None, in_range: torch.Tensor | None
     ) -> torch.Tensor:
         """What there is to know of a batch: see `settle`.
 
@@ -68,7 +70,9 @@ class BadBatches:
             embeddings, class_weights = vectors
         kept = () if notes is None else (notes.terms, notes.lse, notes.lse_of_met)
         numbers = extremes(class_weights, embeddings, *kept)
-        return torch.cat([in_range.to(numbers).view(1), numbers])
+        if in_range is None:
+            in_range = numbers[0].new_ones(())
+        return _stacked([in_range.to(numbers[0].device), *numbers])
 
     def ask(self, call: int, questions: torch.Tensor) -> None:
         """Ask about the batch of a call, which may be in the memory already."""
@@ -105,11 +109,14 @@ class BadBatches:
                 )
 
 
-def extremes(*tensors: torch.Tensor) -> torch.Tensor:
+def extremes(*tensors: torch.Tensor) -> list[torch.Tensor]:
     """Lowest and highest of each that is not empty; finite if all numbers are."""
     some = [tensor.detach() for tensor in tensors if tensor.numel()]
     # Not every PyTorch has aminmax in float16.
     some = [t.float() if t.dtype == torch.float16 else t for t in some]
-    found = [x for tensor in some for x in tensor.aminmax()]  # NaN passes on
-    dtype = functools.reduce(torch.promote_types, {x.dtype for x in found})
-    return torch.stack([x if x.dtype == dtype else x.to(dtype) for x in found])
+    return [x for tensor in some for x in tensor.aminmax()]  # NaN passes on
+
+
+def _stacked(scalars: list[torch.Tensor]) -> torch.Tensor:
+    dtype = functools.reduce(torch.promote_types, {x.dtype for x in scalars})
+    return torch.stack([x if x.dtype == dtype else x.to(dtype) for x in scalars])

@@ -20,13 +20,13 @@ class Batch:
         embeddings: (B, D).
         labels: (B,), int64, on the device of the embeddings.
         indices_tuple: a miner's output, or None.
-        in_range: whether all labels are 0 to C-1, as a tensor.
+        in_range: whether all labels are 0 to C-1, as a tensor; None: they are.
     """
 
     embeddings: torch.Tensor
     labels: torch.Tensor
     indices_tuple: Any
-    in_range: torch.Tensor
+    in_range: torch.Tensor | None
 
 
 def taken(
@@ -49,9 +49,11 @@ def taken(
     num_classes, embedding_size = shape
     check(embeddings, labels, embedding_size)
     whole = labels.long()  # C may be more than their own type can hold
-    in_range = ((whole >= 0) & (whole < num_classes)).all()
-    on_gpu = labels.device.type == "cuda"
-    if not (on_gpu and may_defer) and not in_range:
+    low, high = whole.aminmax()
+    in_range = None
+    if labels.device.type == "cuda" and may_defer:
+        in_range = (low >= 0) & (high < num_classes)
+    elif int(low) < 0 or int(high) >= num_classes:
         numbers = [int(label) for label in labels.tolist()]  # uint16 has no minimum
         raise ValueError(
             f"labels must be 0 to {num_classes - 1}, as the loss has {num_classes} "

@@ -58,7 +58,7 @@ class Steps:
         self,
         outcome: Outcome,
         labels: torch.Tensor,
-        in_range: torch.Tensor,
+        in_range: torch.Tensor | None,
         form: Form,
     ) -> None:
         """End this step: all that can fail first, then what it leaves behind."""
