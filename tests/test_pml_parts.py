@@ -300,6 +300,23 @@ def test_autocast_changes_the_loss_by_rounding_only():
         assert abs(value - expected) < 0.02 * expected
 
 
+@pytest.mark.parametrize("settings", [{}, {"class_weights_every": 2}], ids=str)
+@pytest.mark.parametrize("name", ["CosFaceLoss", "ProxyAnchorLoss"])
+def test_autocast_rounds_nothing_that_is_kept(name, settings):
+    """Embeddings of float32 give the same to the last bit, with or without it."""
+    made = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        memvir = MemVir(BY_NAME[name].loss().float(), 2, 1, **settings)
+        mined = tuple(torch.tensor([0, 0, 1]) for _ in range(3))
+        values = []
+        for x, y in ragged(0, 9):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+                values.append(memvir(x.float().requires_grad_(), y, mined))
+        made.append(torch.stack(values))
+    assert torch.equal(*made)
+
+
 # --------------------------------------------------- calls MemVir does not serve
 
 

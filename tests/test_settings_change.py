@@ -11,6 +11,7 @@ from pytorch_metric_learning import distances, losses
 
 from pml_memvir import MemVir
 from pml_memvir import losses as own
+from pml_memvir.core import notes
 from pml_memvir.pml.plan import Planner
 
 from .catalog import BY_NAME, CASES, EMBEDDING_SIZE, NUM_CLASSES, batch, names
@@ -236,3 +237,30 @@ def test_names_of_losses_of_pml_have_not_changed():
     """Numbers of NUMBERS are settings that there are."""
     made = [case.loss() for case in CASES] + [losses.ProxyNCALoss(2, 2)]
     assert all(any(hasattr(loss, name) for loss in made) for name in NUMBERS)
+
+
+def test_a_renewal_that_was_interrupted_is_done_again(monkeypatch):
+    """Also if the settings are by then what they were before it."""
+    case = BY_NAME["CosFaceLoss"]
+    torch.manual_seed(0)
+    memvir = MemVir(case.loss(), 2, 0)
+    naive = NaiveMemVir(None, NUM_CLASSES, 2, 0)
+    compare(memvir, naive, case, batches(0, 4))
+    before, lse = memvir.margin, notes.lse
+    with monkeypatch.context() as patch:
+
+        def stop_behind(*arguments):
+            stop_behind.calls += 1
+            if stop_behind.calls > 1:
+                raise KeyboardInterrupt
+            return lse(*arguments)
+
+        stop_behind.calls = 0
+        patch.setattr(notes, "lse", stop_behind)
+        memvir.margin = before * 1.5
+        with pytest.raises(KeyboardInterrupt):
+            memvir(*batches(1, 1)[0])
+    assert memvir.step == 4 and memvir.num_renewed == 0
+    memvir.margin = before
+    compare(memvir, naive, case, batches(2, 5))
+    assert memvir.num_renewed == 1
