@@ -144,3 +144,18 @@ def test_other_class_weights_empty_the_memory():
         memvir(*ragged(1, 1)[0])
     train(memvir, ragged(2, 2))
     assert memvir.num_virtual_classes == 18
+
+
+@pytest.mark.filterwarnings("ignore:Step .* has NaN")
+@pytest.mark.parametrize("bad_step", [4, 5])
+def test_a_bad_batch_that_leaves_no_snapshot_takes_none_away(bad_step, algorithm):
+    """Of steps 4 and 5 the first alone leaves one."""
+    settings = dict(num_steps=2, step_gap=1, snapshot_every=2, algorithm=algorithm)
+    memvir, batches = norm_softmax(**settings), ragged(0, 8)
+    batches[bad_step][0][0, 0] = torch.nan
+    met = []
+    for some in batches:
+        train(memvir, [some])
+        met.append(memvir.num_virtual_steps)
+    assert met[6:] == ([1, 1] if bad_step == 4 else [2, 2])
+    assert memvir.num_non_finite == 1

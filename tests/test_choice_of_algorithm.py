@@ -48,6 +48,12 @@ def with_a_backward_hook():
     return loss
 
 
+def with_a_backward_pre_hook():
+    loss = cosface()
+    loss.register_full_backward_pre_hook(lambda *_: None)
+    return loss
+
+
 def with_its_own_reducer_method():
     loss = cosface()
     loss.reducer.element_reduction = lambda losses, *_: losses.sum()
@@ -72,11 +78,14 @@ class MyReducer(reducers.MeanReducer):
         with_a_hook,
         with_its_own_logits,
         with_a_backward_hook,
+        with_a_backward_pre_hook,
         with_its_own_reducer_method,
         with_its_own_softmax,
         lambda: cosface(scale=0),
         lambda: cosface(reducer=MyReducer()),
         lambda: cosface(reducer=reducers.DoNothingReducer()),
+        lambda: cosface(reducer=reducers.DivisorReducer()),
+        lambda: cosface(reducer=reducers.MultipleReducers({"loss": MyReducer()})),
         lambda: cosface(collect_stats=True),
         lambda: pml.NormalizedSoftmaxLoss(5, 6, distance=distances.LpDistance()),
         lambda: pml.ProxyNCALoss(5, 6, distance=distances.LpDistance(power=1)),

@@ -1,0 +1,98 @@
+"""Steps on a made-up GPU: nothing is on two devices, and nothing is waited for."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pml_memvir import MemVir
+from pml_memvir.training import deferred
+
+from .catalog import BY_NAME, EMBEDDING_SIZE, FAST, names
+
+
+class Copies(TorchDispatchMode):
+    """Copies between devices for which the host waits.
+
+    Reading a number from a made-up tensor raises, and so do tensors of two devices.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        if function.overloadpacket.__name__ == "_to_copy":
+            devices = args[0].device.type, result.device.type
+            if devices[0] != devices[1] and not kwargs.get("non_blocking", False):
+                self.found.append(devices)
+        return result
+
+
+def on_the_gpu(loss):
+    """A real GPU is not needed: tensors have a shape, a dtype and a device only."""
+    for module in loss.modules():
+        for some in (module._parameters, module._buffers, vars(module)):
+            for name, value in list(some.items()):
+                if isinstance(value, torch.Tensor):
+                    made = torch.empty_like(value, device="cuda")
+                    is_learned = isinstance(value, torch.nn.Parameter)
+                    some[name] = torch.nn.Parameter(made) if is_learned else made
+    return loss
+
+
+def copies(case, sizes, dtype=torch.float32, **settings):
+    """Of the last four steps; no backward, which has no engine for such tensors."""
+    loss = case.loss().float()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        memvir = MemVir(on_the_gpu(loss), 2, 1, **settings)
+        seen = Copies()
+        for step, size in enumerate(sizes):
+            x = torch.empty(size, EMBEDDING_SIZE, device="cuda", dtype=dtype)
+            y = torch.empty(size, dtype=torch.long, device="cuda")
+            if step < len(sizes) - 4:
+                memvir(x.requires_grad_(), y)
+                continue
+            with seen:
+                memvir(x.requires_grad_(), y)
+    assert memvir.num_virtual_steps == 2
+    return seen.found
+
+
+@pytest.fixture(autouse=True)
+def no_answers(monkeypatch):
+    """Nobody can ask such a device; and PML's Proxy-Anchor loss needs a gradient."""
+    monkeypatch.setattr(deferred.DeferredAnswers, "put", lambda *_: None)
+    monkeypatch.setattr(
+        torch.autograd, "grad", lambda _, xs, **__: [torch.zeros_like(x) for x in xs]
+    )
+
+
+EVEN, RAGGED = (4,) * 12, (4, 3, 4, 2) * 3
+
+
+@pytest.mark.parametrize("case", FAST, ids=names)
+def test_every_loss(case):
+    assert copies(case, EVEN) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"chunk_steps": 1},
+        {"memory_dtype": torch.bfloat16},
+        {"dtype": torch.bfloat16},
+        {"accumulation_steps": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["SoftTripleLoss", "ProxyAnchorLoss"])
+def test_other_settings(name, settings):
+    assert copies(BY_NAME[name], EVEN * 2, **settings) == []
+
+
+@pytest.mark.parametrize("name", ["NormSoftmax", "SoftTripleLoss"])
+def test_batches_of_different_size(name):
+    assert copies(BY_NAME[name], RAGGED) == []
