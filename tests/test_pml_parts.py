@@ -48,6 +48,19 @@ def test_every_reducer(name, make, algorithm):
     compare(case, memvir, naive, ragged(0, 12))
 
 
+@pytest.mark.parametrize("name", ["pos_loss", "neg_loss"])
+def test_proxy_anchor_with_one_term_that_is_not_linear(name, algorithm):
+    def make():
+        part = reducers.ThresholdReducer(low=0.5, high=30)
+        return reducers.MultipleReducers({name: part}, reducers.SumReducer())
+
+    case = BY_NAME["ProxyAnchorLoss"]
+    torch.manual_seed(0)
+    memvir = MemVir(case.loss(reducer=make()), 2, 1, algorithm=algorithm)
+    naive = NaiveMemVir(case.inner(reducer=make()), NUM_CLASSES, 2, 1)
+    compare(case, memvir, naive, ragged(0, 12))
+
+
 @pytest.mark.parametrize("case", PER_ROW, ids=names)
 def test_class_weighted_reducer_sees_labels_folded_back(case, algorithm):
     weights = torch.rand(NUM_CLASSES, dtype=torch.float64) + 0.5
