@@ -179,7 +179,7 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         if self._steps.is_in_warmup and not self._memory.num_met(slot):
             outcome = plan.plain(now.embeddings, now.labels, now.indices_tuple)
         else:
-            self._fit_memory(plan)
+            self._fit_memory(plan, now.embeddings.device)
             outcome = plan(
                 now.embeddings, now.labels, now.indices_tuple, self._memory, slot
             )
@@ -216,9 +216,9 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
             self._hints.in_evaluation(now.embeddings)
         return now
 
-    def _fit_memory(self, plan: Plan) -> None:
+    def _fit_memory(self, plan: Plan, device: torch.device) -> None:
         """The memory follows the loss as it is now, or is emptied."""
-        if reason := plan.fit(self._memory):
+        if reason := plan.fit(self._memory, device):
             warn(f"MemVir's memory is emptied: {reason}.")
             self.reset_memory()
             self._progress.num_emptied += 1
@@ -257,7 +257,7 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         """
         integer("batch_size", batch_size, least=1)
         plan = self._plan
-        self._fit_memory(plan)
+        self._fit_memory(plan, plan.parameter.device)
         self._memory.storage.make_room(plan.form, plan.class_weights, batch_size)
 
     @classmethod

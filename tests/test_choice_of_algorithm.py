@@ -180,3 +180,34 @@ def test_unknown_algorithms_and_settings():
     ]:
         with pytest.raises(ValueError, match=message):
             norm_softmax(num_steps=1, step_gap=0, **kwargs)
+
+
+def test_a_loss_that_becomes_another_one_is_seen():
+    """Without being replaced: its class, or a tensor of one of its parts."""
+    memvir = MemVir(cosface(), 2, 0)
+    assert memvir.algorithm_used == "row_softmax"
+    memvir.loss.__class__ = MyCosFace
+    assert memvir.algorithm_used == "concatenation"
+    memvir.loss.__class__ = pml.CosFaceLoss
+    assert memvir.algorithm_used == "row_softmax"
+    weights = torch.ones(NUM_CLASSES)
+    memvir.loss.reducer = reducers.ClassWeightedReducer(weights)
+    assert memvir.algorithm_used == "row_softmax"
+    memvir.loss.reducer.weights.requires_grad_()
+    assert memvir.algorithm_used == "concatenation"
+
+
+def test_a_loss_that_is_registered_anew_is_seen(forget_registrations):
+    class Mine(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = torch.nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, embeddings, labels, indices_tuple=None):
+            return torch.nn.functional.cross_entropy(embeddings @ self.a.t(), labels)
+
+    register_loss(Mine, "a", 0)
+    memvir = MemVir(Mine(), 2, 0)
+    assert memvir._plan.spec.class_dim == 0
+    register_loss(Mine, "a", 1)
+    assert memvir._plan.spec.class_dim == 1

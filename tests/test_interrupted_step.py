@@ -3,6 +3,7 @@
 import copy
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,21 @@ def test_growing_copies_no_class_weights():
     after = memvir._memory.storage.contents.tensors
     assert after["embeddings"].shape[2] > before["embeddings"].shape[2]
     assert after["class_weights"] is before["class_weights"]
+
+
+def test_a_bad_batch_is_forgotten_wherever_it_is_interrupted():
+    _, memvir = made("NormSoftmax", {})
+    train(memvir, ragged(0, STEPS_BEFORE))
+    (x, y), *_ = ragged(1, 1)
+    x[0] = float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        undisturbed = copy.deepcopy(memvir)
+        lines = lines_of(lambda: undisturbed(x, y))
+        assert len(lines) > 80
+        for line in lines:
+            one = copy.deepcopy(memvir)
+            with pytest.raises(Stop):
+                InterruptAt(line).run(lambda: one(x, y))
+            values = train(one, ragged(2, 5))
+            assert all(value.isfinite() for value in values), f"line {line}"

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pml_memvir import MemVir
 from pml_memvir.training import deferred
 
-from .catalog import BY_NAME, EMBEDDING_SIZE, FAST, names
+from .catalog import BY_NAME, EMBEDDING_SIZE, FAST, names, ragged, train
 
 
 class Copies(TorchDispatchMode):
@@ -85,6 +85,8 @@ def test_every_loss(case):
         {"memory_dtype": torch.bfloat16},
         {"dtype": torch.bfloat16},
         {"accumulation_steps": 2},
+        {"snapshot_every": 2},
+        {"class_weights_every": 2},
     ],
     ids=str,
 )
@@ -93,6 +95,32 @@ def test_other_settings(name, settings):
     assert copies(BY_NAME[name], EVEN * 2, **settings) == []
 
 
-@pytest.mark.parametrize("name", ["NormSoftmax", "SoftTripleLoss"])
+@pytest.mark.parametrize("name", ["NormSoftmax", "SoftTripleLoss", "ProxyAnchorLoss"])
 def test_batches_of_different_size(name):
     assert copies(BY_NAME[name], RAGGED) == []
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "concatenation"])
+def test_class_weights_that_the_loss_brings_to_the_gpu(algorithm, monkeypatch):
+    """PML's losses do so in the step; the memory has come from a checkpoint."""
+    case = BY_NAME["NormSoftmax"]
+    source, memvir = (MemVir(case.loss(), 2, 1, algorithm=algorithm) for _ in range(2))
+    train(source, ragged(0, 6))
+    memvir.load_state_dict(source.state_dict())
+
+    def cast_types(loss, dtype, device):
+        """A made-up tensor cannot be set as `.data`."""
+        shape = loss._parameters["W"].shape  # not that of a grown one
+        made = torch.empty(shape, dtype=dtype, device=device)
+        loss._parameters["W"] = torch.nn.Parameter(made)
+
+    monkeypatch.setattr(type(memvir.loss), "cast_types", cast_types)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        memvir.loss.cast_types(torch.float64, torch.device("cpu"))
+        x = torch.empty(6, EMBEDDING_SIZE, device="cuda", dtype=torch.float64)
+        for _ in range(3):
+            y = torch.zeros(6, dtype=torch.long, device="cuda")
+            memvir(x.requires_grad_(), y)
+    assert memvir.num_virtual_steps == 2
+    stored = memvir._memory.storage.contents.tensors
+    assert {tensor.device.type for tensor in stored.values()} == {"cuda"}

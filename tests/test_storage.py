@@ -304,3 +304,25 @@ def test_a_stream_reads_nothing_that_others_may_change(always_copied, monkeypatc
     assert stored.untyped_storage().data_ptr() in stream.used
     for tensor in (memvir.W, embeddings):
         assert tensor.untyped_storage().data_ptr() not in stream.used
+
+
+@pytest.mark.parametrize(
+    "twin", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), None]
+)
+def test_what_is_made_under_inference_mode_can_be_trained(twin):
+    memvir, expected = (norm_softmax(num_steps=2, step_gap=1) for _ in range(2))
+    if twin is not None:
+        train(memvir, ragged(0, 5))
+        train(expected, ragged(0, 5))
+    with torch.inference_mode():
+        if twin is None:
+            memvir.allocate_memory(6)
+        else:
+            memvir._memory = twin(memvir._memory)
+    if twin is None:
+        assert train(memvir, ragged(1, 6)) == train(expected, ragged(1, 6))
+    else:
+        steps = range(memvir.step, memvir.step + 4)
+        assert [memvir._memory.num_met(step) for step in steps] == [2, 2, 2, 2]
+        storage = memvir._memory.storage.contents.tensors
+        assert not any(tensor.is_inference() for tensor in storage.values())

@@ -42,7 +42,8 @@ class Contents:
     def versions_now(self) -> int:
         """Goes up with each change of snapshots in place."""
         some = (*VECTORS, "labels") if self.tensors else ()
-        return sum(self.tensors[name]._version for name in some)
+        some_tensors = (self.tensors[name] for name in some)
+        return sum(0 if t.is_inference() else t._version for t in some_tensors)
 
     def filled(self) -> Iterator[tuple[int, int]]:
         """Track and cell of each snapshot."""

@@ -104,13 +104,14 @@ def _filled(
         pinned = not options["pin_memory"] or contents.is_pinned()
         if is_like and contents.device == options["device"] and pinned:
             return contents
-    tensor = torch.empty(shape, **options)
-    if contents is None:
-        return tensor.zero_()
-    part = tuple(slice(length) for length in contents.shape)
-    if contents.shape != shape:
-        tensor.zero_()
-    tensor[part] = contents.to(tensor)
+    with torch.inference_mode(False):  # it is written to later
+        tensor = torch.empty(shape, **options)
+        if contents is None:
+            return tensor.zero_()
+        part = tuple(slice(length) for length in contents.shape)
+        if contents.shape != shape:
+            tensor.zero_()
+        tensor[part] = contents.to(tensor)
     return tensor
 
 

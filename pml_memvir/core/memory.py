@@ -99,9 +99,9 @@ class SnapshotMemory:
             return None
         slots = (self.schedule.last_slot(cell, before=slot) for cell in past.filled)
         return Snapshots(
-            past.class_weights[past.filled],
-            past.embeddings[past.filled],
-            past.labels[past.filled],
+            past.class_weights.index_select(0, past.filled_index),
+            past.embeddings.index_select(0, past.filled_index),
+            past.labels.index_select(0, past.filled_index),
             tuple(past.batch_sizes[cell] for cell in past.filled),
             tuple(self.schedule.step_of_slot(s) for s in slots),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -117,6 +117,11 @@ class Past:
         return [cell for cell, size in enumerate(self.batch_sizes) if size]
 
     @cached_property
+    def filled_index(self) -> torch.Tensor:
+        """The same, to select by."""
+        return _sent(self.filled, self.labels.device)
+
+    @cached_property
     def real_labels(self) -> torch.Tensor:
         """Those of all real embeddings, flattened."""
         return _taken(self.labels.flatten(), self.batch_sizes, self.labels)
@@ -128,7 +133,7 @@ class Past:
         if all(size in (0, length) for size in self.batch_sizes):
             return None
         each = torch.arange(length, device=self.labels.device)
-        sizes = torch.tensor(self.batch_sizes, device=self.labels.device)
+        sizes = _sent(self.batch_sizes, self.labels.device)
         return each >= sizes.unsqueeze(1)
 
     def chunks(self, most: int) -> Iterator[slice]:
@@ -140,6 +145,12 @@ class Past:
                 start = None
             if size and start is None:
                 start = cell
+
+
+def _sent(numbers: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Numbers of the host on a device, which is not waited for."""
+    made = torch.tensor(numbers, dtype=torch.long, device="cpu")
+    return made.to(device, non_blocking=True)
 
 
 def real_indices(sizes: tuple[int, ...], like: torch.Tensor) -> torch.Tensor | None:

@@ -174,7 +174,7 @@ class Step:
             block = (E.sum(dim=1).log_() + highest).view(shape)
         constants = self.past.lse[chunk]
         if len(self.past.filled) < constants.shape[2]:
-            constants = constants[:, :, self.past.filled]
+            constants = constants.index_select(2, self.past.filled_index)
         total = torch.logaddexp(block, constants.logsumexp(dim=2))
         if weights is not None:
             share = (highest.view(shape) - total).exp_()

@@ -208,13 +208,15 @@ class Storage:
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What is sent to a spawned process comes in memory shared with all others.
         contents: Contents = state["_contents"]
-        own = {name: _own(tensor) for name, tensor in contents.tensors.items()}
+        with torch.inference_mode(False):  # it is written to later
+            own = {name: _own(tensor) for name, tensor in contents.tensors.items()}
         self._restore({**state, "_contents": replace(contents, tensors=own)})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Storage:
         """Without the copy that __setstate__ makes of tensors on a GPU."""
         new = memo[id(self)] = type(self).__new__(type(self))
-        new._restore(copy.deepcopy(self.__getstate__(), memo))
+        with torch.inference_mode(False):  # it is written to later
+            new._restore(copy.deepcopy(self.__getstate__(), memo))
         return new
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -226,7 +228,7 @@ class Storage:
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:
     is_shared = tensor.is_shared()  # type: ignore[no-untyped-call]
-    return tensor.clone() if is_shared else tensor
+    return tensor.clone() if is_shared or tensor.is_inference() else tensor
 
 
 def fill(target: torch.Tensor, values: torch.Tensor) -> None:

@@ -18,7 +18,7 @@ from ..core.values import integer
 from . import reduction
 from .concatenation import concatenation
 from .settings import Seen, needs_own_forward, number_of
-from .specs import LossSpec, is_built_in, spec_of
+from .specs import LossSpec, is_built_in, nearest, spec_of
 
 CHOICES = ("auto", "concatenation")
 
@@ -57,8 +57,11 @@ class Plan:
     def embedding_size(self) -> int:
         return self.spec.embedding_size(self.loss)
 
-    def fit(self, memory: SnapshotMemory) -> str:
+    def fit(self, memory: SnapshotMemory, device: torch.device) -> str:
         """Have a memory follow the loss.
+
+        Args:
+            device: of the embeddings, to which the loss may yet bring its weights.
 
         Returns:
             why it cannot, and is to be emptied, or "".
@@ -71,7 +74,7 @@ class Plan:
             return f"the class weights now have shape {shape}"
         if reason := memory.storage.adapt(self.form):
             return reason
-        memory.storage.follow(weights.device, weights.dtype)
+        memory.storage.follow(device, weights.dtype)
         return ""
 
     def spare_class_weights(self, embeddings: Any) -> Any:
@@ -183,9 +186,11 @@ class Planner:
         Raises:
             ValueError: the loss is not supported.
         """
-        if self._last is None or not self._last[0].is_still(loss):
-            self._last = Seen(loss), self._make(loss)
-        return self._last[1]
+        last = self._last
+        is_current = last is not None and last[1].spec is nearest(type(loss))
+        if last is None or not is_current or not last[0].is_still(loss):
+            last = self._last = Seen(loss), self._make(loss)
+        return last[1]
 
     def _make(self, loss: Any) -> Plan:
         spec = spec_of(loss)

@@ -31,11 +31,17 @@ class Seen:
 
 class _SeenModule:
     def __init__(self, module: torch.nn.Module) -> None:
-        self.now = module.__dict__
+        self.module, self.now = module, module.__dict__
         self.then = dict(self.now)
         self.dicts = [value for value in self.now.values() if isinstance(value, dict)]
         self.copies = [dict(value) for value in self.dicts]
-        self.parameters = _facts(module)
+        self.tensors = [
+            value
+            for some in (self.now, *self.dicts)
+            for value in some.values()
+            if isinstance(value, torch.Tensor)
+        ]
+        self.facts = self._facts()
         # What is in a tensor of one number may change behind it.
         self.is_known = not any(
             isinstance(value, (torch.Tensor, numpy.ndarray))
@@ -44,7 +50,6 @@ class _SeenModule:
             for some in (self.now, *self.dicts)
             for value in some.values()
         )
-        self.module = module
 
     def is_still(self) -> bool:
         try:
@@ -52,16 +57,15 @@ class _SeenModule:
                 self.is_known
                 and self.now == self.then
                 and self.dicts == self.copies
-                and _facts(self.module) == self.parameters
+                and self._facts() == self.facts
             )
         except (RuntimeError, ValueError):  # other tensors, which are not compared
             return False
 
-
-def _facts(module: torch.nn.Module) -> list[Any]:
-    """What may change of parameters that stay the same objects."""
-    parameters = module._parameters.values()
-    return [p is not None and (p.shape, p.requires_grad) for p in parameters]
+    def _facts(self) -> list[Any]:
+        """What may change of what stays the same object."""
+        of_tensors = ((t.shape, t.requires_grad) for t in self.tensors)
+        return [type(self.module), *of_tensors]
 
 
 def number_of(loss: torch.nn.Module, *numbers: Any) -> int:

@@ -176,14 +176,18 @@ def unsupported(name: str) -> ValueError:
     )
 
 
+def nearest(cls: type) -> LossSpec | None:
+    """Of the nearest registered class in the MRO."""
+    return next((_SPECS[base] for base in cls.__mro__ if base in _SPECS), None)
+
+
 def spec_of(loss: object) -> LossSpec:
-    """The spec of the nearest registered class in the loss's MRO."""
-    for cls in type(loss).__mro__:
-        if cls in _SPECS:
-            spec = _SPECS[cls]
-            assert isinstance(loss, torch.nn.Module)
-            spec.check(loss)
-            return spec
+    """The spec of a loss that fits it; ValueError if there is none."""
+    spec = nearest(type(loss))
+    if spec is not None:
+        assert isinstance(loss, torch.nn.Module)
+        spec.check(loss)
+        return spec
     if isinstance(loss, type):
         raise unsupported(f"the class {loss.__name__} (pass an instance of a loss)")
     raise unsupported(type(loss).__name__)

@@ -85,22 +85,22 @@ class BadBatches:
             ValueError: labels that were on a GPU were out of range.
         """
         memory, schedule = self._memory, self._memory.schedule
-        for call, answers in self._answers.take(needed_up_to):
-            in_range, *numbers = answers
-            if in_range and all(map(math.isfinite, numbers)):
-                continue
-            if schedule.stores(call):
+        while (oldest := self._answers.first(needed_up_to)) is not None:
+            call, (in_range, *numbers) = oldest
+            is_finite = all(map(math.isfinite, numbers))
+            if not (in_range and is_finite) and schedule.stores(call):
                 memory.forget(schedule.slot(call))
                 if not all(map(math.isfinite, numbers[:2])):
                     memory.forget_class_weights(schedule.slot(call))
+            self._answers.pop()  # what has been done may be done twice
             step = schedule.step(call)
             if not in_range:
                 raise ValueError(
                     f"labels of step {step} were not 0 to C-1, C being the number of "
                     "the loss's classes"
                 )
-            self._progress.num_non_finite += 1
-            if not self._has_warned:
+            self._progress.num_non_finite += not is_finite
+            if not is_finite and not self._has_warned:
                 self._has_warned = True
                 warn(
                     f"Step {step} has NaN or infinity in its embeddings or class "

@@ -59,7 +59,7 @@ def taken(
             f"labels must be 0 to {num_classes - 1}, as the loss has {num_classes} "
             f"classes, got {min(numbers)} to {max(numbers)}"
         )
-    whole = whole.to(embeddings.device)
+    whole = whole.to(embeddings.device, non_blocking=True)
     if embeddings.device.type == "cuda":  # where one out of range would be fatal
         whole = whole.clamp(0, num_classes - 1)
     return Batch(embeddings, whole, indices_tuple, in_range)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,10 +47,13 @@ class DeferredAnswers:
         done.record(torch.cuda.current_stream(together.device))
         self._pending.append(_Pending(step, host, done))
 
-    def take(self, needed_up_to: int) -> Iterator[tuple[int, tuple[float, ...]]]:
-        """Step and answers, oldest first; waits only for steps <= `needed_up_to`."""
-        while self._pending:
-            oldest = self._pending[0]
-            if oldest.step > needed_up_to and not oldest.is_there():
-                return
-            yield self._pending.popleft().step, oldest.wait()
+    def first(self, needed_up_to: int) -> tuple[int, tuple[float, ...]] | None:
+        """Step and answers of the oldest; waits only for steps <= `needed_up_to`."""
+        oldest = self._pending[0] if self._pending else None
+        if oldest is None or (oldest.step > needed_up_to and not oldest.is_there()):
+            return None
+        return oldest.step, oldest.wait()
+
+    def pop(self) -> None:
+        """Leave out the oldest, which has been acted on."""
+        self._pending.popleft()
