@@ -129,7 +129,7 @@ def test_nothing_is_left_out_without_a_word(folders):
     Image.new("RGB", SIZE).save(folders / "train/a/more/deep/2.png")
     for name in ("x.pdf", "x.eps", "x.h5", "x.mpg", "x.txt", ".hidden.png"):
         (folders / "train/a" / name).write_bytes(b"no image")
-    with pytest.warns(UserWarning, match="5 files in train are left out.*x.eps"):
+    with pytest.warns(UserWarning, match="train: 5 files are left out.*x.eps"):
         found = ImageFolders(folders, "train")
     assert [p.rpartition("/")[2] for p in found.paths] == ["1.png", "2.png", "1.png"]
     assert found.labels == [0, 0, 1]

@@ -2,6 +2,7 @@
 
 import json
 
+import matplotlib
 import pytest
 
 pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
@@ -169,9 +170,11 @@ def test_a_stopped_search_goes_on_as_an_undisturbed_one(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["lr?x", "a%3Fb#c", 'it\'s "q"', "{x} [b]"])
 def test_a_search_is_in_its_own_folder_by_any_name(tmp_path, name, capsys):
+    colors = matplotlib.rcParams["axes.prop_cycle"]
     folder = tune(tmp_path / name, 2)
     assert (folder / "study.db").is_file() and len(trials_of(folder)) == 2
     assert {p.name for p in tmp_path.iterdir()} == {name}
+    assert matplotlib.rcParams["axes.prop_cycle"] == colors  # Optuna sets its own
     for picture in ("history.png", "importance.png", "slices.png"):
         assert (folder / picture).read_bytes()[:4] == b"\x89PNG"
     assert "| trial | MAP@R, validation |" in capsys.readouterr().out

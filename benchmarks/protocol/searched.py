@@ -85,7 +85,8 @@ def draw(study: optuna.Study, folder: Path) -> list[str]:
     }
     for name, plot in kinds.items():
         try:
-            with warnings.catch_warnings():
+            # Optuna sets a style of its own, for all figures to come.
+            with warnings.catch_warnings(), pyplot.rc_context():
                 warnings.simplefilter("ignore")  # that these are experimental
                 axes: Any = plot(study)
         except (ValueError, RuntimeError, ArithmeticError):  # of too few trials
