@@ -12,6 +12,7 @@ import torch  # noqa: E402
 import yaml  # noqa: E402
 
 from benchmarks.config import ConfigError, load  # noqa: E402
+from benchmarks.config.arguments import unknown_arguments  # noqa: E402
 from benchmarks.config.overlay import overlay  # noqa: E402
 from benchmarks.config.schema import validated  # noqa: E402
 from benchmarks.protocol import tune as tuning  # noqa: E402
@@ -178,3 +179,16 @@ def test_a_search_is_in_its_own_folder_by_any_name(tmp_path, name, capsys):
     for picture in ("history.png", "importance.png", "slices.png"):
         assert (folder / picture).read_bytes()[:4] == b"\x89PNG"
     assert "| trial | MAP@R, validation |" in capsys.readouterr().out
+
+
+def test_a_range_among_the_overrides_is_no_unknown_argument():
+    """As the command's help has it."""
+    ranges = {
+        "sampler": {"MPerClassSampler": {"m~INT_BAYESIAN~": [2, 4]}},
+        "optimizers": {
+            "trunk_optimizer": {"Adam": {"lr~LOG_BAYESIAN~": [1e-3, 1e-1], "rl": 1}}
+        },
+    }
+    assert [path for path, _ in unknown_arguments(ranges)] == [
+        "optimizers.trunk_optimizer.Adam.rl"
+    ]

@@ -9,6 +9,7 @@ from . import registry
 from .building import accepted, split_spec
 from .errors import ConfigError, suggest
 from .powerful import BESIDE
+from .search import search_key
 
 SINGLE = {
     "dataset": "dataset",
@@ -48,7 +49,8 @@ def _of_spec(kind: str, spec: Any, where: str) -> Iterator[tuple[str, str]]:
         if isinstance(spec, dict) and len(spec) == 1:
             yield f"{where}", str(error)
         return
-    for key, value in arguments.items():
+    for given, value in arguments.items():
+        key, _ = search_key(given)  # a range has the name that its value will have
         if kind == "optimizer" and key in BESIDE:
             if key != "clip_grad_norm" and value:
                 yield from _of_spec("scheduler", value, f"{where}.{key}")

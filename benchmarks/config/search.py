@@ -40,7 +40,7 @@ def _found(values: Any, path: str) -> Iterator[tuple[str, str, Any]]:
     if not isinstance(values, Mapping):
         return
     for key, value in values.items():
-        name, word = _search_key(key)
+        name, word = search_key(key)
         where = f"{path}.{name}" if path else str(name)
         if word:
             yield where, word, value
@@ -53,13 +53,14 @@ def _replaced(values: Any, chosen: Mapping[str, Any], path: str) -> Any:
         return values
     result = {}
     for key, value in values.items():
-        name, word = _search_key(key)
+        name, word = search_key(key)
         where = f"{path}.{name}" if path else str(name)
         result[name] = chosen[where] if word else _replaced(value, chosen, where)
     return result
 
 
-def _search_key(key: Any) -> tuple[Any, str | None]:
+def search_key(key: Any) -> tuple[Any, str | None]:
+    """The name that a key stands for, and the word of its range, if it is one."""
     match = SUFFIX.fullmatch(key) if isinstance(key, str) else None
     if match is not None and match["word"] in SEARCH:
         return match["name"], match["word"]
