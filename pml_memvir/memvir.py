@@ -14,7 +14,7 @@ from .core.grid import estimate_nbytes
 from .core.memory import SnapshotMemory
 from .core.progress import Progress
 from .core.schedule import Schedule
-from .core.snapshots import Snapshots
+from .core.snapshots import Batch, Snapshots
 from .core.values import checked_dtype, integer, one_of
 from .core.warn import warn
 from .pml import refusals, specs
@@ -172,18 +172,16 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         self._steps.begin()
         plan, slot = self._plan, self._steps.slot
         now = self._take(plan, is_step, *arguments)
-        if not isinstance(now, batch.Batch):
+        if not isinstance(now, Batch):
             return now  # what the inner loss makes of what is no batch
         if not is_step:
-            return self.loss(now.embeddings, now.labels, now.indices_tuple)
+            return self.loss(*now.arguments)
         if self._steps.is_in_warmup and not self._memory.num_met(slot):
-            outcome = plan.plain(now.embeddings, now.labels, now.indices_tuple)
+            outcome = plan.plain(now)
         else:
             self._fit_memory(plan, now.embeddings.device)
-            outcome = plan(
-                now.embeddings, now.labels, now.indices_tuple, self._memory, slot
-            )
-        self._steps.end(outcome, now.labels, now.in_range, plan.form)
+            outcome = plan(now, self._memory, slot)
+        self._steps.end(outcome, now, plan.form)
         return outcome.value
 
     def _take(

@@ -13,6 +13,7 @@ from .catalog import BY_NAME, CASES, NUM_CLASSES, batch, ragged
 from .reference import NaiveMemVir, norm_softmax, relative_error, softmax_inner
 
 DATA = Path(__file__).parent / "data"
+ROUNDING = 1e-13  # of logits below 100 in float64
 LEARNING_RATE = 0.05
 
 
@@ -28,15 +29,16 @@ def compare(case, memvir, naive, batches, learning_rate=LEARNING_RATE):
         optimizer.zero_grad()
         loss = memvir(actual, labels)
         loss.backward()
-        errors = {
-            "loss": relative_error(loss.detach(), expected.loss),
-            "embeddings": relative_error(actual.grad, expected.embedding_grad),
-            "class weights": relative_error(
-                case.rows(weight.grad), expected.weight_grad
-            ),
+        pairs = {
+            "loss": (loss.detach(), expected.loss),
+            "embeddings": (actual.grad, expected.embedding_grad),
+            "class weights": (case.rows(weight.grad), expected.weight_grad),
         }
-        for name, error in errors.items():
-            assert error <= case.tolerance, (step, name, error)
+        for name, (a, b) in pairs.items():
+            error = relative_error(a, b)
+            # A loss near 0 is the difference of two logits, which have been rounded.
+            is_rounding = float((a - b).norm()) <= ROUNDING
+            assert error <= case.tolerance or is_rounding, (step, name, error)
         assert memvir.num_virtual_steps == expected.num_virtual_steps, step
         seen.append(expected.num_virtual_steps)
         optimizer.step()

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning import reducers
 
@@ -284,6 +284,7 @@ EVENT = st.one_of(
     events=st.lists(EVENT, min_size=1, max_size=30),
     seed=st.integers(0, 1000),
 )
+@example(BY_NAME["NormSoftmax"], 1, 0, 1, 2, None, [("train", 1)], 177)  # loss 1e-10
 def test_any_order_of_events(
     case, num_steps, step_gap, warmup, num_classes, chunk_steps, events, seed
 ):

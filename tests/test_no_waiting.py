@@ -1,14 +1,15 @@
-"""No step asks the device for a number: on a GPU the host would wait for it."""
+"""No step makes the host wait for a GPU: by asking for a number, or by a copy."""
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pml_memvir import MemVir
+from pml_memvir.training import deferred
 
-from .catalog import CASES, ragged, train
+from .catalog import BY_NAME, EMBEDDING_SIZE, FAST, names, ragged, train
 
-FAST = [c for c in CASES if c.algorithm_used("auto") != "concatenation"]
 # Reading a number, and results whose size depends on numbers.
 WAITS = ("_local_scalar_dense", "nonzero", "_unique2", "masked_select", "equal")
 
@@ -48,3 +49,123 @@ def test_waiting_would_be_seen():
         bool(torch.ones(3).sum() > 0)
         torch.ones(3)[torch.tensor([True, False, True])]
     assert waits.names == ["_local_scalar_dense", "index"]
+
+
+# ------------------------------------------------------------- on a made-up GPU
+
+
+class Copies(TorchDispatchMode):
+    """Copies between devices for which the host waits.
+
+    Reading a number from a made-up tensor raises, and so do tensors of two devices.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        if function.overloadpacket.__name__ == "_to_copy":
+            devices = args[0].device.type, result.device.type
+            if devices[0] != devices[1] and not kwargs.get("non_blocking", False):
+                self.found.append(devices)
+        return result
+
+
+def on_the_gpu(loss):
+    """A real GPU is not needed: tensors have a shape, a dtype and a device only."""
+    for module in loss.modules():
+        for some in (module._parameters, module._buffers, vars(module)):
+            for name, value in list(some.items()):
+                if isinstance(value, torch.Tensor):
+                    made = torch.empty_like(value, device="cuda")
+                    is_learned = isinstance(value, torch.nn.Parameter)
+                    some[name] = torch.nn.Parameter(made) if is_learned else made
+    return loss
+
+
+def copies(case, sizes, dtype=torch.float32, **settings):
+    """Of the last four steps; no backward, which has no engine for such tensors."""
+    loss = case.loss().float()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        memvir = MemVir(on_the_gpu(loss), 2, 1, **settings)
+        seen = Copies()
+        for step, size in enumerate(sizes):
+            x = torch.empty(size, EMBEDDING_SIZE, device="cuda", dtype=dtype)
+            y = torch.empty(size, dtype=torch.long, device="cuda")
+            if step < len(sizes) - 4:
+                memvir(x.requires_grad_(), y)
+                continue
+            with seen:
+                memvir(x.requires_grad_(), y)
+    assert memvir.num_virtual_steps == 2
+    return seen.found
+
+
+@pytest.fixture
+def no_answers(monkeypatch):
+    """Nobody can ask such a device; and PML's Proxy-Anchor loss needs a gradient."""
+    monkeypatch.setattr(deferred.DeferredAnswers, "put", lambda *_: None)
+    monkeypatch.setattr(
+        torch.autograd, "grad", lambda _, xs, **__: [torch.zeros_like(x) for x in xs]
+    )
+
+
+EVEN, RAGGED = (4,) * 12, (4, 3, 4, 2) * 3
+
+
+@pytest.mark.parametrize("case", FAST, ids=names)
+def test_nothing_is_copied_between_devices(case, no_answers):
+    assert copies(case, EVEN) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"chunk_steps": 1},
+        {"memory_dtype": torch.bfloat16},
+        {"dtype": torch.bfloat16},
+        {"accumulation_steps": 2},
+        {"snapshot_every": 2},
+        {"class_weights_every": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["SoftTripleLoss", "ProxyAnchorLoss"])
+def test_other_settings(name, settings, no_answers):
+    assert copies(BY_NAME[name], EVEN * 2, **settings) == []
+
+
+@pytest.mark.parametrize("name", ["NormSoftmax", "SoftTripleLoss", "ProxyAnchorLoss"])
+def test_batches_of_different_size(name, no_answers):
+    assert copies(BY_NAME[name], RAGGED) == []
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "concatenation"])
+def test_class_weights_that_the_loss_brings_to_the_gpu(
+    algorithm, monkeypatch, no_answers
+):
+    """PML's losses do so in the step; the memory has come from a checkpoint."""
+    case = BY_NAME["NormSoftmax"]
+    source, memvir = (MemVir(case.loss(), 2, 1, algorithm=algorithm) for _ in range(2))
+    train(source, ragged(0, 6))
+    memvir.load_state_dict(source.state_dict())
+
+    def cast_types(loss, dtype, device):
+        """A made-up tensor cannot be set as `.data`."""
+        shape = loss._parameters["W"].shape  # not that of a grown one
+        made = torch.empty(shape, dtype=dtype, device=device)
+        loss._parameters["W"] = torch.nn.Parameter(made)
+
+    monkeypatch.setattr(type(memvir.loss), "cast_types", cast_types)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        memvir.loss.cast_types(torch.float64, torch.device("cpu"))
+        x = torch.empty(6, EMBEDDING_SIZE, device="cuda", dtype=torch.float64)
+        for _ in range(3):
+            y = torch.zeros(6, dtype=torch.long, device="cuda")
+            memvir(x.requires_grad_(), y)
+    assert memvir.num_virtual_steps == 2
+    stored = memvir._memory.storage.contents.tensors
+    assert {tensor.device.type for tensor in stored.values()} == {"cuda"}

@@ -17,9 +17,10 @@ computed the blocks that these are in: see notes.py.)
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from .eager import Eager
 from .kernel import Kernel
 from .reduce import Reduce
 from .snapshots import Past
@@ -62,3 +63,29 @@ def exact(
     step = Step(kernel, *tensors, labels, past, reduce, penalty, chunk_steps)
     value: torch.Tensor = Eager.apply(step, *tensors)
     return value, step
+
+
+class Eager(torch.autograd.Function):
+    """`Eager.apply(step, *tensors)`: the step's value. Backward only scales gradients.
+
+    So the memory may be written to at once. There are no second derivatives: asked for
+    them, it raises RuntimeError.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
+        step: Step = arguments[0]
+        value, gradients = step.solve(any(ctx.needs_input_grad))
+        ctx.save_for_backward(*gradients)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        # once_differentiable would let it pass where the upstream gradient is constant.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "MemVir's fast algorithms have first derivatives only, and backward "
+                "was called with create_graph=True: use MemVir(..., "
+                "algorithm='concatenation')"
+            )
+        return (None, *(upstream * gradient for gradient in ctx.saved_tensors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -22,7 +23,7 @@ def unit(vectors: torch.Tensor, p: float | None) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class Kernel(ABC):
     """Logits of *anchors* and *candidates*: scale times inner product, plus shift.
 
     An anchor is what has a log-sum-exp, candidates are what it is summed over. Beside
@@ -57,6 +58,7 @@ class Kernel:
             return embeddings, class_weights
         return class_weights, embeddings
 
+    @abstractmethod
     def terms(
         self,
         embeddings: torch.Tensor,
@@ -69,17 +71,16 @@ class Kernel:
         Args:
             penalty: (B,), what a miner adds to the exponents of embeddings.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def mark(
         self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor
     ) -> None:
         """Change logits (A, C) of a batch over itself where anchors meet their own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unmark(self, grad: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | float:
         """The gradient of the terms from that of marked logits, which becomes 0."""
-        raise NotImplementedError
 
     def logsumexp(self, marked: torch.Tensor) -> torch.Tensor:
         """(A,) of marked logits (A, C)."""

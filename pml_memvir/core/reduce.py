@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Union
 
 import torch
@@ -9,7 +10,7 @@ import torch
 Weights = tuple[Union[torch.Tensor, float], Union[torch.Tensor, float]]
 
 
-class Reduce:
+class Reduce(ABC):
     """From log-sum-exps and terms of all anchors, actual ones first, to the loss.
 
     Attributes:
@@ -18,8 +19,9 @@ class Reduce:
 
     is_linear = False
 
+    @abstractmethod
     def __call__(self, lse: torch.Tensor, terms: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """Of all anchors (R,) each; a number."""
 
     def gradient(self, lse: torch.Tensor, terms: torch.Tensor) -> Weights:
         """By both; where linear, the same everywhere. A float is that of each."""

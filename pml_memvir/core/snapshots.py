@@ -1,4 +1,4 @@
-"""Snapshots: as copies to look at, and as a track of the memory to compute with."""
+"""What a step takes, meets and leaves behind."""
 
 from __future__ import annotations
 
@@ -10,6 +10,28 @@ from typing import Any
 import torch
 
 from .insight import Insight
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a call computes with.
+
+    Attributes:
+        embeddings: (B, D).
+        labels: (B,), int64, on the device of the embeddings.
+        indices_tuple: a miner's output, or None.
+        in_range: whether all labels are 0 to C-1, as a tensor; None: they are.
+    """
+
+    embeddings: torch.Tensor
+    labels: torch.Tensor
+    indices_tuple: Any
+    in_range: torch.Tensor | None
+
+    @property
+    def arguments(self) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """Those of a loss."""
+        return self.embeddings, self.labels, self.indices_tuple
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..core.exact import exact
 from ..core.form import Form
 from ..core.kernel import Kernel, ProxyAnchor, unit
 from ..core.memory import SnapshotMemory
-from ..core.snapshots import Notes, Outcome
+from ..core.snapshots import Batch, Notes, Outcome
 from ..core.values import integer
 from . import reduction
 from .concatenation import concatenation
@@ -89,45 +89,27 @@ class Plan:
             return embeddings
         return embeddings.to(self.parameter.dtype)
 
-    def __call__(
-        self,
-        embeddings: torch.Tensor,
-        labels: torch.Tensor,
-        indices_tuple: Any,
-        memory: SnapshotMemory,
-        slot: int,
-    ) -> Outcome:
+    def __call__(self, batch: Batch, memory: SnapshotMemory, slot: int) -> Outcome:
         if self.kernel is not None:
-            return self._exact(
-                self.kernel, embeddings, labels, indices_tuple, memory, slot
-            )
+            return self._exact(self.kernel, batch, memory, slot)
         virtual = memory.snapshots(slot)
         if virtual is None:
-            return self.plain(embeddings, labels, indices_tuple)
-        value = concatenation(
-            self.loss, self.spec, embeddings, labels, indices_tuple, virtual
-        )
-        return self._as_it_is(value, embeddings)
+            return self.plain(batch)
+        value = concatenation(self.loss, self.spec, *batch.arguments, virtual)
+        return self._as_it_is(value, batch)
 
-    def plain(
-        self, embeddings: torch.Tensor, labels: torch.Tensor, indices_tuple: Any
-    ) -> Outcome:
+    def plain(self, batch: Batch) -> Outcome:
         """The inner loss itself."""
-        return self._as_it_is(self.loss(embeddings, labels, indices_tuple), embeddings)
+        return self._as_it_is(self.loss(*batch.arguments), batch)
 
-    def _as_it_is(self, value: Any, embeddings: torch.Tensor) -> Outcome:
-        return Outcome(value, self.class_weights, embeddings.detach())
+    def _as_it_is(self, value: Any, batch: Batch) -> Outcome:
+        return Outcome(value, self.class_weights, batch.embeddings.detach())
 
     def _exact(
-        self,
-        kernel: Kernel,
-        embeddings: torch.Tensor,
-        labels: torch.Tensor,
-        indices_tuple: Any,
-        memory: SnapshotMemory,
-        slot: int,
+        self, kernel: Kernel, batch: Batch, memory: SnapshotMemory, slot: int
     ) -> Outcome:
         loss, spec = self.loss, self.spec
+        embeddings, labels, indices_tuple = batch.arguments
         parameter = spec.get(loss)
         is_alike = parameter.dtype == embeddings.dtype
         if not is_alike or parameter.device != embeddings.device:

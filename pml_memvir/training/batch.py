@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from ..core.snapshots import Batch
 from . import processes
 
 NOT_APPLICABLE = "MemVir needs labels and does not support ref_emb"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a call computes with.
-
-    Attributes:
-        embeddings: (B, D).
-        labels: (B,), int64, on the device of the embeddings.
-        indices_tuple: a miner's output, or None.
-        in_range: whether all labels are 0 to C-1, as a tensor; None: they are.
-    """
-
-    embeddings: torch.Tensor
-    labels: torch.Tensor
-    indices_tuple: Any
-    in_range: torch.Tensor | None
 
 
 def taken(

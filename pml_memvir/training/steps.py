@@ -9,7 +9,7 @@ import torch
 from ..core.form import Form
 from ..core.memory import SnapshotMemory
 from ..core.progress import Progress
-from ..core.snapshots import Notes, Outcome
+from ..core.snapshots import Batch, Notes, Outcome
 from .bad_batches import BadBatches
 
 
@@ -54,22 +54,18 @@ class Steps:
         """Have all answers that the next call's memory depends on."""
         self.settle(self.progress.calls - self.schedule.calls_until_met)
 
-    def end(
-        self,
-        outcome: Outcome,
-        labels: torch.Tensor,
-        in_range: torch.Tensor | None,
-        form: Form,
-    ) -> None:
+    def end(self, outcome: Outcome, batch: Batch, form: Form) -> None:
         """End this step: all that can fail first, then what it leaves behind."""
         call, num_met = self.progress.calls, self.memory.num_met(self.slot)
         is_remembered = self.schedule.stores(call) and not self.is_in_warmup
         notes = None
         if is_remembered:
             notes = outcome.notes() if outcome.notes else None
-            self.memory.storage.make_room(form, outcome.class_weights, len(labels))
-        ask = self.bad.questions(outcome, notes, in_range)
-        left = _Left(call, outcome, labels, notes, is_remembered, ask, num_met)
+            self.memory.storage.make_room(
+                form, outcome.class_weights, len(batch.labels)
+            )
+        ask = self.bad.questions(outcome, notes, batch.in_range)
+        left = _Left(call, outcome, batch.labels, notes, is_remembered, ask, num_met)
         try:
             self._unfinished = left  # from here on the step has happened
             self._finish()
