@@ -118,6 +118,20 @@ def test_a_preset_as_a_layer(tmp_path):
     assert config.num_epochs_train == 30 and preset.num_epochs_train == 2000
 
 
+@pytest.mark.parametrize("name", ["glyphs/default.yaml", "presets/glyphs/default"])
+def test_a_preset_to_lay_over_may_be_named_as_a_file(tmp_path, name):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"on_top_of: [{name}]\nloss_funcs: {{metric_loss: {{Softmax: {{}}}}}}\n")
+    assert load(str(path)).dataset == load("glyphs/softmax").dataset
+
+
+def test_a_file_to_lay_over_that_is_not_there(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("on_top_of: [glyphs/defaults]\n")
+    with pytest.raises(ConfigError, match="glyphs/default'"):
+        load(str(path))
+
+
 def test_files_on_top_of_each_other(tmp_path):
     (tmp_path / "a.yaml").write_text("on_top_of: [b]\n")
     (tmp_path / "b.yaml").write_text("on_top_of: [a]\n")

@@ -284,19 +284,21 @@ def _layers_of_preset(path: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def _beside(path: Path, other: str) -> Path:
+    stem = other.removesuffix(".yaml")
     for candidate in (
         Path(other),
         path.parent / other,
-        path.parent / f"{other}.yaml",
-        OVERLAYS / f"{other}.yaml",
-        PRESETS.parent / f"{other}.yaml",  # presets/default
-        PRESETS / f"{other}.yaml",  # cars196/default
-        *sorted(path.glob(f"config_*/{other}.yaml")),
+        path.parent / f"{stem}.yaml",
+        OVERLAYS / f"{stem}.yaml",
+        PRESETS.parent / f"{stem}.yaml",  # presets/default
+        PRESETS / f"{stem}.yaml",  # cars196/default
+        *sorted(path.glob(f"config_*/{stem}.yaml")),
     ):
         is_there = candidate.is_file() or _is_preset(candidate)
         if is_there and candidate.resolve() != path.resolve():
             return candidate
     names = [f.stem for f in (*path.parent.glob("*.yaml"), *OVERLAYS.glob("*.yaml"))]
+    names += [f"{f.parent.name}/default" for f in PRESETS.rglob(DEFAULT)]
     raise ConfigError(f"there is no file {other!r} to lay over{suggest(other, names)}")
 
 

@@ -82,9 +82,9 @@ def evaluate(
         notes.append(f"not kept: {error.filename}: {error.strerror}")
     table.caption = "\n".join(notes) or None
     for column in ("trial", "epoch", "split"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for metric in metrics:
-        table.add_column(metric_label(metric), justify="right")
+        table.add_column(metric_label(metric), justify="right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.box import MARKDOWN
@@ -93,6 +94,7 @@ def draw(study: optuna.Study, folder: Path) -> list[str]:
             pyplot.close("all")
             continue
         figure = getattr(axes, "figure", None) or axes.flat[0].figure
+        figure.set_figwidth(5 * numpy.size(axes) + 2)  # names of parameters are long
         write_png(folder / f"{name}.png", figure, bbox_inches="tight")
         pyplot.close("all")
         drawn.append(f"{name}.png")
