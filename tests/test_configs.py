@@ -121,7 +121,9 @@ def test_a_preset_as_a_layer(tmp_path):
 @pytest.mark.parametrize("name", ["glyphs/default.yaml", "presets/glyphs/default"])
 def test_a_preset_to_lay_over_may_be_named_as_a_file(tmp_path, name):
     path = tmp_path / "mine.yaml"
-    path.write_text(f"on_top_of: [{name}]\nloss_funcs: {{metric_loss: {{Softmax: {{}}}}}}\n")
+    path.write_text(
+        f"on_top_of: [{name}]\nloss_funcs: {{metric_loss: {{Softmax: {{}}}}}}\n"
+    )
     assert load(str(path)).dataset == load("glyphs/softmax").dataset
 
 

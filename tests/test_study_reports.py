@@ -3,12 +3,14 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from benchmarks.report import ReportError
 from benchmarks.study import Study, write_reports
 from benchmarks.study.cells import SHOWN
+from benchmarks.study.figures import GAIN, LOSS, OPEN, forest
 from benchmarks.study.reports import built, with_tables
 from benchmarks.study.tables import Tables
 
@@ -49,6 +51,38 @@ def test_reports_and_pages_are_written(tmp_path):
     assert {"tables.md", "report.md", "report.html", "differences.png"} <= written
     html = (docs / "results" / "main" / "report.html").read_text()
     assert "<h2>all, MAP@R</h2>" in html
+
+
+def test_a_figure_of_a_table(tmp_path):
+    """What is drawn is what the table says, in the colour of what that means."""
+    shown = pd.DataFrame(
+        {
+            "loss": ["ahead", "behind", "open", "not measured"],
+            "pairs": ["5", "5", "5", "-"],
+            "diff": [
+                "+2.0 [+1.0, +3.0]",
+                "-1.5 [-2.0, -1.0]",
+                "+0.5 [-1.0, +2.0]",
+                "-",
+            ],
+        }
+    )
+    (axes,) = forest(shown).axes
+    assert axes.get_title() == "diff"
+    points = {float(c.lines[0].get_xdata()[0]): c.lines[0] for c in axes.containers}
+    colors = {mean: line.get_color() for mean, line in points.items()}
+    assert colors == {2.0: GAIN, -1.5: LOSS, 0.5: OPEN}
+    bars = [c.lines[2][0].get_segments()[0][:, 0].tolist() for c in axes.containers]
+    assert bars == [[1.0, 3.0], [-2.0, -1.0], [-1.0, 2.0]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(shown.loss)
+
+
+def test_a_figure_is_named_as_the_section_says(tmp_path):
+    made = compared(tmp_path, COMPARISON)
+    (section,) = made.reports["main"]["tables"][0]["sections"]
+    section["figure"] = "of {metric}"
+    write_reports(made, tmp_path / "results", Console(quiet=True))
+    assert (tmp_path / "results" / "main" / "of_MAP_R.png").stat().st_size > 5000
 
 
 def test_a_report_has_baselines_and_a_length_of_its_own(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from ..files import write_text
+from ..files import write_png, write_text
 from ..report import ReportError
 from ..report.build import Report, build
 from ..report.figures import ALL_FIGURES
@@ -20,6 +20,7 @@ from ..report.page import Section
 from ..report.run import write
 from ..report.runs import Runs
 from .errors import NotPicked
+from .figures import forest
 from .settings import filled
 from .study import Study
 from .tables import Tables
@@ -56,6 +57,11 @@ def write_reports(study: Study, output: Path, console: Console) -> None:
         if pages:
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / TABLES_FILE, as_markdown(pages))
+            for _, _, tables in pages:
+                for table in tables.values():
+                    if "figure" in table.attrs:
+                        name = re.sub(r"[^\w.-]", "_", table.attrs["figure"])
+                        write_png(folder / f"{name}.png", forest(table))
         else:
             (folder / TABLES_FILE).unlink(missing_ok=True)
     beside = output.parent

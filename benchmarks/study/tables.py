@@ -50,6 +50,8 @@ class Tables:
                 if len(table):
                     words = [c["head"] for c in node.get("columns", ()) if "text" in c]
                     table.attrs["left"] = words
+                    if "figure" in node:
+                        table.attrs["figure"] = filled(node["figure"], context, place)
                     made[filled(node["heading"], context, place)] = table
         return made
 

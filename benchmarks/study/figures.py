@@ -1,0 +1,47 @@
+"""A figure of a table of differences."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..report.text import mathtext
+
+DIFFERENCE = r"^(?P<mean>[+-][\d.]+) \[(?P<low>[+-][\d.]+), (?P<high>[+-][\d.]+)\]$"
+MOST_BESIDE = 3  # panels, to be legible on a narrow screen
+GAIN, LOSS, OPEN = "C0", "C1", "0.6"
+
+
+def forest(table: pd.DataFrame) -> Figure:
+    """A panel a column that has differences, a line a row: means and intervals.
+
+    Grey is what is not clearly different from 0. The table's numbers are what is drawn.
+    """
+    rows = [mathtext(name) for name in table.iloc[:, 0]]
+    table = table.reset_index(drop=True)  # rows are places
+    panels = {}
+    for head in table.columns[1:]:
+        numbers = table[head].str.extract(DIFFERENCE).astype(float).dropna()
+        if len(numbers):
+            panels[head] = numbers
+    ncols = min(len(panels), MOST_BESIDE)
+    nrows = -(-len(panels) // MOST_BESIDE)
+    size = 1.8 + 2.1 * ncols, 0.6 + nrows * (0.4 + 0.26 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(nrows, ncols, sharex=True, sharey=True, squeeze=False).flat
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (head, numbers) in zip(grid, panels.items()):
+        axes.axvline(0, color="black", lw=0.8)
+        for place, mean, low, high in numbers.itertuples():
+            color = GAIN if low > 0 else LOSS if high < 0 else OPEN
+            ends = [[mean - low], [high - mean]]
+            axes.errorbar(mean, place, xerr=ends, fmt="o", capsize=3, color=color)
+        axes.set_title(mathtext(head), fontsize="medium")
+        axes.set_yticks(range(len(rows)), rows)
+        axes.grid(axis="x", alpha=0.3)
+    grid[0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.supxlabel(
+        "points, 95% interval; grey where it includes 0", fontsize="medium"
+    )
+    return figure
