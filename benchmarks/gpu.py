@@ -60,7 +60,7 @@ def parts(folder: Path) -> list[Part]:
             "run",
             "the loss and MemVir, trained",
             (*run, "num_epochs_train=10", "--device=cuda"),
-            (*run, "num_epochs_train=1", "--device=cpu"),
+            (*run, "num_epochs_train=1", "save_interval=1", "--device=cpu"),
             8,
         ),
         Part(
@@ -88,7 +88,8 @@ def run(folder: Path, console: Console) -> bool:
             begun = time.perf_counter()
             result = LEFT_OUT if arguments is None else _result(part, arguments, folder)
             seconds = f"{time.perf_counter() - begun:.0f}"
-        rows.append((part.name, part.about, result, seconds, f"{part.name}.log"))
+        log = "-" if arguments is None else f"{part.name}.log"
+        rows.append((part.name, part.about, result, seconds, log))
         console.print(f"{part.name}: {result}, {seconds} s", soft_wrap=True)
     made = pd.DataFrame(rows, columns=["part", "what", "result", "s", "output"])
     about = "\n".join(f"- {name}: {value}" for name, value in machine().items())

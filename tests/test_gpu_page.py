@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 from benchmarks import gpu
 from benchmarks.__main__ import main
+from benchmarks.config.loading import load
 
 SAYS, FAILS = ("-c", "print('said')"), ("-c", "raise SystemExit(3)")
 SLEEPS = ("-c", "import time; time.sleep(60)")
@@ -39,3 +40,11 @@ def test_without_a_gpu_what_is_left_out_is_the_share_alone(tmp_path):
     left = [part.name for part in gpu.parts(tmp_path) if part.on_cpu is None]
     assert left == ["share"]
     assert sum(part.minutes for part in gpu.parts(tmp_path)) <= 30
+
+
+@pytest.mark.parametrize("where", ["on_gpu", "on_cpu"])
+def test_what_is_trained_is_a_preset(tmp_path, where):
+    (run,) = (part for part in gpu.parts(tmp_path) if part.name == "run")
+    overrides = [one for one in getattr(run, where) if "=" in one and one[0] != "-"]
+    for name in gpu.COMPARED:
+        assert load(name, overrides=overrides).seeds == [0]
