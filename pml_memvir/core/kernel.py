@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -21,10 +21,10 @@ LEAST_LENGTH = 1e-12  # of torch.nn.functional.normalize
 
 def unit(vectors: torch.Tensor, p: float | None) -> torch.Tensor:
     """Vectors (..., D) at unit length by the p-norm; with None as they are."""
-    if p == 2:
-        made: torch.Tensor = _Unit.apply(vectors)
-        return made
-    return vectors if p is None else normalize(vectors, p=p, dim=-1)
+    if p is None:
+        return vectors
+    made = _Unit.apply(vectors) if p == 2 else normalize(vectors, p=p, dim=-1)
+    return cast(torch.Tensor, made)
 
 
 class _Unit(torch.autograd.Function):
@@ -34,7 +34,7 @@ class _Unit(torch.autograd.Function):
     def forward(ctx: Any, vectors: torch.Tensor) -> torch.Tensor:
         lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
         lengths.clamp_min_(LEAST_LENGTH)
-        made = vectors / lengths
+        made: torch.Tensor = vectors / lengths
         ctx.save_for_backward(made, lengths)
         return made
 
@@ -43,7 +43,8 @@ class _Unit(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
         made, lengths = ctx.saved_tensors
         along = (grad * made).sum(dim=-1, keepdim=True)
-        return grad.addcmul(made, along, value=-1).div_(lengths)
+        of_vectors: torch.Tensor = grad.addcmul(made, along, value=-1).div_(lengths)
+        return of_vectors
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,11 @@ class Kernel(ABC):
             the gradient of terms that logits do not have.
         """
 
-    def logsumexp(self, marked: torch.Tensor) -> torch.Tensor:
+    def logsumexp(
+        self, marked: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(A,) of marked logits (A, C)."""
-        return marked.logsumexp(dim=1)
+        return torch.logsumexp(marked, dim=1, out=out)
 
     def copies(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
         """Of logits (B, n, C) those (B, n) of old copies of each one's own class."""
@@ -245,6 +248,8 @@ class ProxyAnchor(Kernel):
             of_terms = of_terms.index_select(0, labels)
         grad.scatter_(0, labels.unsqueeze(0), shares.mul_(of_terms).unsqueeze(0))
 
-    def logsumexp(self, marked: torch.Tensor) -> torch.Tensor:
+    def logsumexp(
+        self, marked: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         total = marked.logsumexp(dim=1)
-        return torch.logaddexp(total, torch.zeros_like(total))
+        return torch.logaddexp(total, total.new_zeros(()), out=out)

@@ -60,6 +60,10 @@ class Step:
             sizes = tuple(len(anchors) if size else 0 for size in sizes)
         self.real = real_indices(sizes, self.met_anchors)
         self.chunks = list(past.chunks(chunk_steps or self._fitting()))
+        # Of gradients: a unit of all of them, and weights of anchors; None: all are 1.
+        self.unit = 1.0
+        self.of_actual: torch.Tensor | None = None
+        self.of_virtual: torch.Tensor | None = None
 
     def solve(self, with_gradients: bool) -> tuple[torch.Tensor, tuple[Any, ...]]:
         """The loss and, if wanted, its gradients by anchors, candidates and terms."""
@@ -81,13 +85,15 @@ class Step:
         self, embeddings: torch.Tensor, class_weights: torch.Tensor, settings: int
     ) -> Notes:
         """What is to be kept beside the snapshot of this step, without penalty."""
-        self.lse[:, self.past.cell] = self.lse_of_self
-        made = Notes(self.terms, self.lse, self.lse_of_met, settings)
-        if self.past.shared_class_weights is None:
+        past, lse = self.past, self.lse[1:]
+        if len(past.filled) < len(lse):
+            filled = past.filled_index
+            lse = torch.zeros_like(lse).index_copy_(0, filled, lse[filled])
+        lse[past.cell] = self.lse_of_self
+        made = Notes(self.terms, lse.t(), self.lse_of_met, settings)
+        if past.shared_class_weights is None:
             return made
-        return of_shared_class_weights(
-            self.kernel, embeddings, self.labels, self.past, made
-        )
+        return of_shared_class_weights(self.kernel, embeddings, self.labels, past, made)
 
     def _blocks(
         self, with_gradients: bool, lse: torch.Tensor | None = None
@@ -99,18 +105,21 @@ class Step:
         """
         A, C, kernel, labels = self.A, self.C, self.kernel, self.labels
         Z, kept = logits(kernel, A, C)
-        penalty, marked = self.penalty, None
-        if penalty is not None:
-            marked = kernel.mark(Z - penalty, labels, None)
-        self.terms, exponents = kernel.mark(Z, labels, self.given_terms)
-        self.lse_of_self = self.total = kernel.logsumexp(Z)
-        terms = self.terms
-        if penalty is not None and marked is not None:
-            terms, exponents = marked
-            self.total = kernel.logsumexp(Z.add_(penalty))
-        self.all_terms = self._all(terms, self.past.terms.to(terms))
+        if self.penalty is not None:
+            marked = kernel.mark(Z - self.penalty, labels, None)
+        terms, exponents = kernel.mark(Z, labels, self.given_terms)
+        (N, a), b = self.met_anchors.shape[:2], len(A)
+        # Over the step's own candidates, and over those of each cell.
+        self.lse = A.new_empty(1 + N, b, dtype=self.exact)
+        if len(self.past.filled) < N:
+            self.lse.fill_(-torch.inf)
+        self.total = kernel.logsumexp(Z, out=self.lse[0])
+        self.terms, self.lse_of_self = terms, self.total
+        if self.penalty is not None:
+            self.lse_of_self, (terms, exponents) = self.total.clone(), marked
+            kernel.logsumexp(Z.add_(self.penalty), out=self.total)
         if with_gradients:
-            of_terms = self._weigh(self.all_terms if lse is None else lse)
+            of_terms = self._weigh(lse)
         self.dA: torch.Tensor | None = None
         actual = [self._actual_anchors(c, with_gradients) for c in self.chunks]
         if with_gradients:
@@ -122,28 +131,30 @@ class Step:
             dA = self._plus(self.dA, P, C, like=A)
             self.dC = self._plus(None, P.t(), A, like=C)
         virtual = [self._virtual_anchors(c, with_gradients) for c in self.chunks]
-        (N, a), b = self.met_anchors.shape[:2], len(A)
-        self.lse = self._whole([part[0] for part in actual], (b, N), 1)
         self.lse_of_met = self._whole([part[0] for part in virtual], (N, a), 0)
-        copies = [part[1] for part in actual if part[1] is not None]
+        copies = [part for part in actual if part is not None]
         self.copies = self._whole(copies, (b, N), 1, -torch.inf) if copies else None
         totals = self._whole([part[1] for part in virtual], (N, a), 0)
-        self.all_lse = self._all(self.total, totals)
+        met = self._real(totals), self._real(self.past.terms)
+        both = torch.cat([self.total, met[0], terms, met[1]]).view(2, -1)
+        self.all_lse, self.all_terms = both.unbind()
         if not with_gradients:
             return ()
         if d_terms is not None:
             d_terms = d_terms * self.unit
         return dA.to(A.dtype), self.dC.to(A.dtype), d_terms
 
-    def _weigh(self, lse: torch.Tensor) -> torch.Tensor | float:
+    def _weigh(self, lse: torch.Tensor | None) -> torch.Tensor | float:
         """The gradient of the reducer, in units that all of it has.
 
         Returns:
             that by the step's own terms.
         """
         size, (N, a) = len(self.A), self.met_anchors.shape[:2]
+        if lse is None:  # where it is linear, any will do
+            num_met = N * a if self.real is None else len(self.real)
+            lse = self.all_terms = self.A.new_empty(size + num_met, dtype=self.exact)
         of_lse, of_terms = self.reduce.gradient(lse, self.all_terms)
-        self.unit, self.of_actual, self.of_virtual = 1.0, None, None
         if isinstance(of_lse, float):
             self.unit, of_terms = of_lse, of_terms / of_lse
             if self.real is not None:
@@ -159,12 +170,11 @@ class Step:
             self.of_virtual = self.of_virtual.view(N, a)
         return of_terms if isinstance(of_terms, float) else of_terms[:size]
 
-    def _actual_anchors(
-        self, chunk: slice, with_gradient: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _actual_anchors(self, chunk: slice, with_gradient: bool) -> torch.Tensor | None:
         """lse(t, v) for a chunk of v; their softmax-weighted candidates go to dA.
 
-        Also the logits of old copies of each one's own class.
+        Returns:
+            the logits of old copies of each one's own class.
         """
         V = self.met_candidates[chunk].flatten(0, 1).to(self.A.dtype)
         Z, kept = logits(self.kernel, self.A, V)
@@ -173,8 +183,9 @@ class Step:
             Z.masked_fill_(self.padding[chunk], -torch.inf)
         copies = self.kernel.copies(Z, self.labels)
         E, highest = _exp(Z)
-        block = E.sum(dim=2).log_() + highest
-        total = torch.logaddexp(self.total, block.logsumexp(dim=1))
+        block = self.lse[1:][chunk].t()
+        torch.add(E.sum(dim=2).log_(), highest, out=block)
+        total = self.lse[: chunk.stop + 1].logsumexp(dim=0)
         if with_gradient:
             share = (highest - total.unsqueeze(1)).exp_()
             if self.of_actual is not None:
@@ -184,7 +195,7 @@ class Step:
                 self.dA.mul_((self.total - total).exp_().unsqueeze(1))
             self.dA = self._plus(self.dA, P.to(V.dtype), V, like=self.A)
         self.total = total
-        return block, copies
+        return copies
 
     def _virtual_anchors(
         self, chunk: slice, with_gradient: bool
@@ -210,10 +221,10 @@ class Step:
             self.dC = self._plus(self.dC, P.t(), V, like=self.C)
         return own, total
 
-    def _all(self, actual: torch.Tensor, met: torch.Tensor) -> torch.Tensor:
-        """Of actual anchors (A,) and cells (N, A) what is of anchors, in one tensor."""
-        flat = met.flatten()
-        return torch.cat([actual, flat if self.real is None else flat[self.real]])
+    def _real(self, of_anchors: torch.Tensor) -> torch.Tensor:
+        """Of (N, A) what is of virtual anchors, flattened."""
+        flat = of_anchors.flatten()
+        return flat if self.real is None else flat[self.real]
 
     def _whole(
         self,
