@@ -58,7 +58,7 @@ def exact(
         knows what is to be kept of it. No pending backward needs anything of the
         memory, which may be written to at once.
     """
-    terms = kernel.terms(embeddings, class_weights, labels, penalty)
+    terms = kernel.terms(embeddings, class_weights, labels)
     tensors = (*kernel.ordered(embeddings, class_weights), terms)
     step = Step(kernel, *tensors, labels, past, reduce, penalty, chunk_steps)
     value: torch.Tensor = Eager.apply(step, *tensors)
@@ -88,4 +88,4 @@ class Eager(torch.autograd.Function):
                 "was called with create_graph=True: use MemVir(..., "
                 "algorithm='concatenation')"
             )
-        return (None, *(upstream * gradient for gradient in ctx.saved_tensors))
+        return (None, *(g if g is None else upstream * g for g in ctx.saved_tensors))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize
 
 from .centers import OneCenter
@@ -15,11 +16,35 @@ from .centers import OneCenter
 # Target logits (B,) from plain ones, embeddings (B, D) and their class weights
 # (B, K, D).
 Margin = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+LEAST_LENGTH = 1e-12  # of torch.nn.functional.normalize
 
 
 def unit(vectors: torch.Tensor, p: float | None) -> torch.Tensor:
     """Vectors (..., D) at unit length by the p-norm; with None as they are."""
-    return vectors if p is None else normalize(vectors, p=p, dim=-1)
+    if p is None:
+        return vectors
+    made = _Unit.apply(vectors) if p == 2 else normalize(vectors, p=p, dim=-1)
+    return cast(torch.Tensor, made)
+
+
+class _Unit(torch.autograd.Function):
+    """As `normalize`, by a fifth of its operations in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: torch.Tensor) -> torch.Tensor:
+        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+        lengths.clamp_min_(LEAST_LENGTH)
+        made: torch.Tensor = vectors / lengths
+        ctx.save_for_backward(made, lengths)
+        return made
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        made, lengths = ctx.saved_tensors
+        along = (grad * made).sum(dim=-1, keepdim=True)
+        of_vectors: torch.Tensor = grad.addcmul(made, along, value=-1).div_(lengths)
+        return of_vectors
 
 
 @dataclass(frozen=True)
@@ -58,33 +83,51 @@ class Kernel(ABC):
             return embeddings, class_weights
         return class_weights, embeddings
 
-    @abstractmethod
     def terms(
         self,
         embeddings: torch.Tensor,
         class_weights: torch.Tensor,
         labels: torch.Tensor,
-        penalty: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Terms (A,), with gradients to both.
-
-        Args:
-            penalty: (B,), what a miner adds to the exponents of embeddings.
-        """
+    ) -> torch.Tensor | None:
+        """Terms (A,), with gradients to both; None: logits have all of them in them."""
+        return None
 
     @abstractmethod
     def mark(
-        self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor
-    ) -> None:
-        """Change logits (A, C) of a batch over itself where anchors meet their own."""
+        self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Change logits (A, C) of a batch over itself where anchors meet their own.
+
+        Args:
+            terms: (A,), where logits do not have them.
+
+        Returns:
+            terms (A,), and exponents (B,) that `unmark` needs.
+        """
 
     @abstractmethod
-    def unmark(self, grad: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | float:
-        """The gradient of the terms from that of marked logits, which becomes 0."""
+    def unmark(
+        self,
+        grad: torch.Tensor,
+        labels: torch.Tensor,
+        terms: torch.Tensor,
+        exponents: torch.Tensor,
+        of_terms: torch.Tensor | float,
+    ) -> torch.Tensor | None:
+        """From the gradient of marked logits that of logits, in place.
 
-    def logsumexp(self, marked: torch.Tensor) -> torch.Tensor:
+        Args:
+            of_terms: (A,), the gradient of terms; a float is that of each.
+
+        Returns:
+            the gradient of terms that logits do not have.
+        """
+
+    def logsumexp(
+        self, marked: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(A,) of marked logits (A, C)."""
-        return marked.logsumexp(dim=1)
+        return torch.logsumexp(marked, dim=1, out=out)
 
     def copies(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
         """Of logits (B, n, C) those (B, n) of old copies of each one's own class."""
@@ -98,7 +141,8 @@ class RowSoftmax(Kernel):
     Embeddings are the anchors; a term is a target logit, which stands in the sum, too.
 
     Attributes:
-        margin: changes target logits; None: there is none.
+        offset: what is added to target logits.
+        margin: changes them otherwise; None: there is none.
     """
 
     name: ClassVar[str] = "row_softmax"
@@ -106,6 +150,7 @@ class RowSoftmax(Kernel):
     candidates: ClassVar[str] = "class_weights"
     sign_of_terms: ClassVar[int] = -1
 
+    offset: float = 0.0
     margin: Margin | None = field(default=None, compare=False)
 
     def terms(
@@ -113,25 +158,46 @@ class RowSoftmax(Kernel):
         embeddings: torch.Tensor,
         class_weights: torch.Tensor,
         labels: torch.Tensor,
-        penalty: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | None:
+        if self.margin is None:
+            return None
         num_centers = getattr(self.centers, "num_centers", 1)
         grouped = class_weights.reshape(-1, num_centers, class_weights.shape[1])
         targets = grouped.index_select(0, labels)
         products = self.scale * (targets * embeddings.unsqueeze(1)).sum(dim=2)
         logits = self.centers.logits(products)[0].view(len(labels))
-        return self.margin(logits, embeddings, targets) if self.margin else logits
+        return self.margin(logits, embeddings, targets)
 
     def mark(
-        self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor
-    ) -> None:
-        logits.scatter_(1, labels.unsqueeze(1), terms.to(logits).unsqueeze(1))
-
-    def unmark(self, grad: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         index = labels.unsqueeze(1)
-        of_terms = grad.gather(1, index).squeeze(1)
+        if terms is None:
+            terms = logits.gather(1, index).squeeze(1)
+            if not self.offset:
+                return terms, terms
+            terms.add_(self.offset)
+        logits.scatter_(1, index, terms.to(logits).unsqueeze(1))
+        return terms, terms
+
+    def unmark(
+        self,
+        grad: torch.Tensor,
+        labels: torch.Tensor,
+        terms: torch.Tensor,
+        exponents: torch.Tensor,
+        of_terms: torch.Tensor | float,
+    ) -> torch.Tensor | None:
+        index = labels.unsqueeze(1)
+        if self.margin is None and isinstance(of_terms, float):
+            grad.scatter_(1, index, of_terms, reduce="add")
+            return None
+        whole = grad.gather(1, index).squeeze(1) + of_terms
+        if self.margin is None:
+            grad.scatter_(1, index, whole.unsqueeze(1))
+            return None
         grad.scatter_(1, index, 0)
-        return of_terms
+        return whole
 
     def copies(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         index = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
@@ -157,33 +223,33 @@ class ProxyAnchor(Kernel):
     candidates: ClassVar[str] = "embeddings"
     sign_of_terms: ClassVar[int] = 1
 
-    def terms(
-        self,
-        embeddings: torch.Tensor,
-        class_weights: torch.Tensor,
-        labels: torch.Tensor,
-        penalty: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        cosine = (class_weights.index_select(0, labels) * embeddings).sum(dim=1)
-        exponents = self.shift - self.scale * cosine
-        exponents = exponents.to(torch.promote_types(exponents.dtype, torch.float32))
-        if penalty is not None:
-            exponents = exponents + penalty
-        # A column of zeros is the 1 in the logarithm.
-        shape = len(class_weights), len(labels) + 1
-        positive = exponents.new_full(shape, -torch.inf)
-        positive[:, -1] = 0
-        index = labels.unsqueeze(0)
-        return positive.scatter(0, index, exponents.unsqueeze(0)).logsumexp(dim=1)
-
     def mark(
-        self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor
+        self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        index = labels.unsqueeze(0)
+        exponents = 2 * self.shift - logits.gather(0, index)
+        logits.scatter_(0, index, -torch.inf)
+        # A column of zeros is the 1 in the logarithm.
+        positive = logits.new_full((len(logits), len(labels) + 1), -torch.inf)
+        positive[:, -1] = 0
+        positive.scatter_(0, index, exponents)
+        return positive.logsumexp(dim=1), exponents.squeeze(0)
+
+    def unmark(
+        self,
+        grad: torch.Tensor,
+        labels: torch.Tensor,
+        terms: torch.Tensor,
+        exponents: torch.Tensor,
+        of_terms: torch.Tensor | float,
     ) -> None:
-        logits.scatter_(0, labels.unsqueeze(0), -torch.inf)
+        shares = (exponents - terms.index_select(0, labels)).exp_().neg_()
+        if isinstance(of_terms, torch.Tensor):
+            of_terms = of_terms.index_select(0, labels)
+        grad.scatter_(0, labels.unsqueeze(0), shares.mul_(of_terms).unsqueeze(0))
 
-    def unmark(self, grad: torch.Tensor, labels: torch.Tensor) -> float:
-        return 0.0  # they do not depend on these logits, whose exp is 0
-
-    def logsumexp(self, marked: torch.Tensor) -> torch.Tensor:
+    def logsumexp(
+        self, marked: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         total = marked.logsumexp(dim=1)
-        return torch.logaddexp(total, torch.zeros_like(total))
+        return torch.logaddexp(total, total.new_zeros(()), out=out)

@@ -10,18 +10,23 @@ from .kernel import Kernel
 from .snapshots import Notes, Past
 
 
-def logits(
-    kernel: Kernel,
-    anchors: torch.Tensor,
-    candidates: torch.Tensor,
-    dtype: torch.dtype,
-) -> tuple[torch.Tensor, Any]:
-    """A block (A, C) in `dtype`, of vectors one of which has the scale in it.
+def product(
+    out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, alpha: float, add: bool
+) -> torch.Tensor:
+    """alpha a @ b, put or added to `out`, which may be more precise than both."""
+    if out.dtype == a.dtype:
+        return out.addmm_(a, b, alpha=alpha, beta=int(add))
+    return out.add_(a @ b, alpha=alpha) if add else out.copy_(a @ b).mul_(alpha)
 
-    Also what `kernel.centers.grad` needs.
-    """
-    Z, kept = kernel.centers.logits(anchors @ candidates.t())
-    Z = Z.to(dtype)
+
+def logits(
+    kernel: Kernel, anchors: torch.Tensor, candidates: torch.Tensor
+) -> tuple[torch.Tensor, Any]:
+    """A block (A, C), float32 at least, and what `kernel.centers.grad` needs."""
+    exact = torch.promote_types(anchors.dtype, torch.float32)
+    Z = anchors.new_empty(len(anchors), len(candidates), dtype=exact)
+    product(Z, anchors, candidates.t(), kernel.scale, add=False)
+    Z, kept = kernel.centers.logits(Z)
     return (Z.add_(kernel.shift) if kernel.shift else Z), kept
 
 
@@ -30,8 +35,7 @@ def lse(
     kernel: Kernel, anchors: torch.Tensor, candidates: torch.Tensor
 ) -> torch.Tensor:
     """lse(a, b) (A,) of the anchors and candidates of two steps."""
-    exact = torch.promote_types(anchors.dtype, torch.float32)
-    return logits(kernel, kernel.scale * anchors, candidates, exact)[0].logsumexp(1)
+    return logits(kernel, anchors, candidates)[0].logsumexp(1)
 
 
 @torch.no_grad()
@@ -42,12 +46,9 @@ def lse_of_self(
     labels: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Terms (A,) and lse(a, a) (A,) of one snapshot."""
-    terms = kernel.terms(embeddings, class_weights, labels)
-    anchors, candidates = kernel.ordered(embeddings, class_weights)
-    exact = torch.promote_types(anchors.dtype, torch.float32)
-    Z, _ = logits(kernel, kernel.scale * anchors, candidates, exact)
-    kernel.mark(Z, labels, terms)
-    return terms.to(exact), kernel.logsumexp(Z)
+    Z, _ = logits(kernel, *kernel.ordered(embeddings, class_weights))
+    terms, _ = kernel.mark(Z, labels, kernel.terms(embeddings, class_weights, labels))
+    return terms.to(Z), kernel.logsumexp(Z)
 
 
 @torch.no_grad()

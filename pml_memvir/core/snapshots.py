@@ -20,13 +20,13 @@ class Batch:
         embeddings: (B, D).
         labels: (B,), int64, on the device of the embeddings.
         indices_tuple: a miner's output, or None.
-        in_range: whether all labels are 0 to C-1, as a tensor; None: they are.
+        misfits: (B,), by how much labels were not 0 to C-1; None: they were.
     """
 
     embeddings: torch.Tensor
     labels: torch.Tensor
     indices_tuple: Any
-    in_range: torch.Tensor | None
+    misfits: torch.Tensor | None
 
     @property
     def arguments(self) -> tuple[torch.Tensor, torch.Tensor, Any]:

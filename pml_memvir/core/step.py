@@ -12,8 +12,8 @@ import torch
 
 from .insight import Insight, Shares
 from .kernel import Kernel
-from .notes import logits, of_shared_class_weights
-from .reduce import Reduce, Weights
+from .notes import logits, of_shared_class_weights, product
+from .reduce import Reduce
 from .snapshots import Notes, Past, real_indices
 
 CHUNK_BYTES = 256 * 2**20
@@ -25,12 +25,12 @@ class Step:
     Args:
         kernel: what the loss makes of anchors and candidates.
         anchors: (A, D), candidates: (C, D), as unit vectors where the kernel says so.
-        terms: (A,), of the actual anchors.
+        terms: (A,), of the actual anchors, where logits do not have them.
         labels: (B,), 0 to C-1.
         past: the snapshots.
         reduce: to the loss.
-        penalty: (C,), added to the logits of the step's own candidates, but not in
-            what the memory keeps; None: nothing.
+        penalty: (C,), added to the logits of the step's own candidates, and taken from
+            those that make terms, but not in what the memory keeps; None: nothing.
         chunk_steps: snapshots to compute at a time; None: CHUNK_BYTES bounds them.
     """
 
@@ -39,7 +39,7 @@ class Step:
         kernel: Kernel,
         anchors: torch.Tensor,
         candidates: torch.Tensor,
-        terms: torch.Tensor,
+        terms: torch.Tensor | None,
         labels: torch.Tensor,
         past: Past,
         reduce: Reduce,
@@ -47,37 +47,31 @@ class Step:
         chunk_steps: int | None = None,
     ) -> None:
         self.kernel, self.labels, self.past, self.reduce = kernel, labels, past, reduce
-        self.A, self.C = anchors.detach(), candidates.detach()
+        self.A, self.C, self.penalty = anchors.detach(), candidates.detach(), penalty
         # Log-sum-exps and what is summed have float32 at least.
         self.exact = torch.promote_types(anchors.dtype, torch.float32)
-        self.terms = terms.detach().to(self.exact)
-        self.penalty = penalty
-        self.scaled_A, self.scaled_C = self.A, self.C
-        if kernel.scale != 1:
-            self.scaled_A, self.scaled_C = kernel.scale * self.A, kernel.scale * self.C
+        self.given_terms = None if terms is None else terms.detach().to(self.exact)
         self.met_anchors, self.met_candidates = kernel.ordered(
             past.embeddings, past.class_weights
         )
-        is_of_batch = kernel.candidates == "embeddings"
-        self.padding = past.padding if is_of_batch else None
-        sizes = past.batch_sizes
-        if is_of_batch:
+        self.padding, sizes = None, past.batch_sizes
+        if kernel.candidates == "embeddings":
+            self.padding = past.padding
             sizes = tuple(len(anchors) if size else 0 for size in sizes)
         self.real = real_indices(sizes, self.met_anchors)
-        if chunk_steps is None:
-            chunk_steps = self._fitting()
-        self.chunks = list(past.chunks(chunk_steps))
+        self.chunks = list(past.chunks(chunk_steps or self._fitting()))
+        # Of gradients: a unit of all of them, and weights of anchors; None: all are 1.
+        self.unit = 1.0
+        self.of_actual: torch.Tensor | None = None
+        self.of_virtual: torch.Tensor | None = None
 
     def solve(self, with_gradients: bool) -> tuple[torch.Tensor, tuple[Any, ...]]:
         """The loss and, if wanted, its gradients by anchors, candidates and terms."""
-        of_virtual = self._real(self.past.terms)
-        terms = self.all_terms = torch.cat([self.terms, of_virtual.to(self.terms)])
         is_known = with_gradients and self.reduce.is_linear
-        weights = self.reduce.gradient(terms, terms) if is_known else None
-        self.all_lse, gradients = self._blocks(weights)
-        if with_gradients and weights is None:
-            _, gradients = self._blocks(self.reduce.gradient(self.all_lse, terms))
-        return self.reduce(self.all_lse, terms).detach(), gradients
+        gradients = self._blocks(is_known)
+        if with_gradients and not is_known:
+            gradients = self._blocks(True, self.all_lse)
+        return self.reduce(self.all_lse, self.all_terms).detach(), gradients
 
     def insight(self) -> Insight:
         """What is to be seen in the step, from what is there."""
@@ -91,110 +85,141 @@ class Step:
         self, embeddings: torch.Tensor, class_weights: torch.Tensor, settings: int
     ) -> Notes:
         """What is to be kept beside the snapshot of this step, without penalty."""
-        kernel, past, terms = self.kernel, self.past, self.terms
-        if self.penalty is not None:
-            terms = kernel.terms(embeddings, class_weights, self.labels)
-        self.lse[:, past.cell] = self.lse_of_self
-        made = Notes(terms, self.lse, self.lse_of_met, settings)
+        past, lse = self.past, self.lse[1:]
+        if len(past.filled) < len(lse):
+            filled = past.filled_index
+            lse = torch.zeros_like(lse).index_copy_(0, filled, lse[filled])
+        lse[past.cell] = self.lse_of_self
+        made = Notes(self.terms, lse.t(), self.lse_of_met, settings)
         if past.shared_class_weights is None:
             return made
-        return of_shared_class_weights(kernel, embeddings, self.labels, past, made)
+        return of_shared_class_weights(self.kernel, embeddings, self.labels, past, made)
 
-    def _blocks(self, weights: Weights | None) -> tuple[torch.Tensor, tuple[Any, ...]]:
-        """Log-sum-exps of all anchors (R,); with weights of these and of all terms,
-        the gradients of their weighted sum."""
-        A, C, kernel = self.A, self.C, self.kernel
-        Z, kept = logits(kernel, self.scaled_A, C, self.exact)
-        kernel.mark(Z, self.labels, self.terms)
-        self.lse_of_self = self.total = kernel.logsumexp(Z)
+    def _blocks(
+        self, with_gradients: bool, lse: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor | None, ...]:
+        """Log-sum-exps of all anchors, and gradients as `solve` returns them.
+
+        Args:
+            lse: log-sum-exps, if the reducer's gradient depends on them.
+        """
+        A, C, kernel, labels = self.A, self.C, self.kernel, self.labels
+        Z, kept = logits(kernel, A, C)
         if self.penalty is not None:
-            self.total = kernel.logsumexp(Z.add_(self.penalty))
-        self.dA: torch.Tensor | None = None
-        self.dC: torch.Tensor | None = None
-        of_virtual = None if weights is None else self._of_virtual(weights[0])
-        actual = [self._actual_anchors(c, weights is not None) for c in self.chunks]
-        virtual = [self._virtual_anchors(c, of_virtual) for c in self.chunks]
+            marked = kernel.mark(Z - self.penalty, labels, None)
+        terms, exponents = kernel.mark(Z, labels, self.given_terms)
         (N, a), b = self.met_anchors.shape[:2], len(A)
-        self.lse = self._whole([part[0] for part in actual], (b, N), 1)
+        # Over the step's own candidates, and over those of each cell.
+        self.lse = A.new_empty(1 + N, b, dtype=self.exact)
+        if len(self.past.filled) < N:
+            self.lse.fill_(-torch.inf)
+        self.total = kernel.logsumexp(Z, out=self.lse[0])
+        self.terms, self.lse_of_self = terms, self.total
+        if self.penalty is not None:
+            self.lse_of_self, (terms, exponents) = self.total.clone(), marked
+            kernel.logsumexp(Z.add_(self.penalty), out=self.total)
+        if with_gradients:
+            of_terms = self._weigh(lse)
+        self.dA: torch.Tensor | None = None
+        actual = [self._actual_anchors(c, with_gradients) for c in self.chunks]
+        if with_gradients:
+            P = Z.sub_(self.total.unsqueeze(1)).exp_()
+            if self.of_actual is not None:
+                P.mul_(self.of_actual.unsqueeze(1))
+            d_terms = kernel.unmark(P, labels, terms, exponents, of_terms)
+            P = kernel.centers.grad(P, kept).to(A.dtype)
+            dA = self._plus(self.dA, P, C, like=A)
+            self.dC = self._plus(None, P.t(), A, like=C)
+        virtual = [self._virtual_anchors(c, with_gradients) for c in self.chunks]
         self.lse_of_met = self._whole([part[0] for part in virtual], (N, a), 0)
-        copies = [part[1] for part in actual if part[1] is not None]
+        copies = [part for part in actual if part is not None]
         self.copies = self._whole(copies, (b, N), 1, -torch.inf) if copies else None
         totals = self._whole([part[1] for part in virtual], (N, a), 0)
-        lse = torch.cat([self.total, self._real(totals)])
-        if weights is None:
-            return lse, ()
-        of_lse, of_terms = (w if isinstance(w, float) else w[:b] for w in weights)
-        if not isinstance(of_lse, float):
-            of_lse = of_lse.to(self.exact).unsqueeze(1)
-        P = Z.sub_(self.total.unsqueeze(1)).exp_().mul_(of_lse)
-        d_terms = of_terms + kernel.unmark(P, self.labels)
-        P = kernel.centers.grad(P, kept).to(A.dtype)
-        if self.dA is None or self.dC is None:
-            return lse, (P @ self.scaled_C, P.t() @ self.scaled_A, d_terms)
-        dA = (self.dA * (of_lse * kernel.scale)).to(A.dtype).addmm_(P, self.scaled_C)
-        dC = self.dC.to(A.dtype).addmm_(P.t(), self.scaled_A)
-        return lse, (dA, dC, d_terms)
+        met = self._real(totals), self._real(self.past.terms)
+        both = torch.cat([self.total, met[0], terms, met[1]]).view(2, -1)
+        self.all_lse, self.all_terms = both.unbind()
+        if not with_gradients:
+            return ()
+        if d_terms is not None:
+            d_terms = d_terms * self.unit
+        return dA.to(A.dtype), self.dC.to(A.dtype), d_terms
 
-    def _actual_anchors(
-        self, chunk: slice, with_gradient: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _weigh(self, lse: torch.Tensor | None) -> torch.Tensor | float:
+        """The gradient of the reducer, in units that all of it has.
+
+        Returns:
+            that by the step's own terms.
+        """
+        size, (N, a) = len(self.A), self.met_anchors.shape[:2]
+        if lse is None:  # where it is linear, any will do
+            num_met = N * a if self.real is None else len(self.real)
+            lse = self.all_terms = self.A.new_empty(size + num_met, dtype=self.exact)
+        of_lse, of_terms = self.reduce.gradient(lse, self.all_terms)
+        if isinstance(of_lse, float):
+            self.unit, of_terms = of_lse, of_terms / of_lse
+            if self.real is not None:
+                self.of_virtual = self.A.new_zeros(N * a, dtype=self.exact)
+                self.of_virtual.index_fill_(0, self.real, 1)
+        else:
+            of_lse = of_lse.to(self.exact)
+            self.of_actual, self.of_virtual = of_lse[:size], of_lse[size:]
+            if self.real is not None:
+                whole = self.A.new_zeros(N * a, dtype=self.exact)
+                self.of_virtual = whole.index_copy_(0, self.real, self.of_virtual)
+        if self.of_virtual is not None:
+            self.of_virtual = self.of_virtual.view(N, a)
+        return of_terms if isinstance(of_terms, float) else of_terms[:size]
+
+    def _actual_anchors(self, chunk: slice, with_gradient: bool) -> torch.Tensor | None:
         """lse(t, v) for a chunk of v; their softmax-weighted candidates go to dA.
 
-        Also the logits of old copies of each one's own class.
+        Returns:
+            the logits of old copies of each one's own class.
         """
         V = self.met_candidates[chunk].flatten(0, 1).to(self.A.dtype)
-        Z, kept = logits(self.kernel, self.scaled_A, V, self.exact)
+        Z, kept = logits(self.kernel, self.A, V)
         Z = Z.view(len(Z), chunk.stop - chunk.start, -1)
         if self.padding is not None:
             Z.masked_fill_(self.padding[chunk], -torch.inf)
         copies = self.kernel.copies(Z, self.labels)
         E, highest = _exp(Z)
-        block = E.sum(dim=2).log_() + highest
-        total = torch.logaddexp(self.total, block.logsumexp(dim=1))
+        block = self.lse[1:][chunk].t()
+        torch.add(E.sum(dim=2).log_(), highest, out=block)
+        total = self.lse[: chunk.stop + 1].logsumexp(dim=0)
         if with_gradient:
-            E.mul_((highest - total.unsqueeze(1)).exp_().unsqueeze(2))
-            P = self.kernel.centers.grad(E.flatten(1), kept).to(V.dtype)
+            share = (highest - total.unsqueeze(1)).exp_()
+            if self.of_actual is not None:
+                share.mul_(self.of_actual.unsqueeze(1))
+            P = self.kernel.centers.grad(E.mul_(share.unsqueeze(2)).flatten(1), kept)
             if self.dA is not None:  # it was relative to what the total was
                 self.dA.mul_((self.total - total).exp_().unsqueeze(1))
-            self.dA = self._plus(self.dA, P, V)
+            self.dA = self._plus(self.dA, P.to(V.dtype), V, like=self.A)
         self.total = total
-        return block, copies
+        return copies
 
     def _virtual_anchors(
-        self, chunk: slice, weights: torch.Tensor | float | None
+        self, chunk: slice, with_gradient: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """lse(v, t) for a chunk of v, and whole log-sum-exps of their anchors; dC."""
         V = self.met_anchors[chunk].flatten(0, 1).to(self.A.dtype)
-        Z, kept = logits(self.kernel, V, self.scaled_C, self.exact)
+        Z, kept = logits(self.kernel, V, self.C)
         E, highest = _exp(Z)
-        shape = self.past.lse[chunk].shape[:2]
+        constants = self.past.lse[chunk]
+        shape = constants.shape[:2]
         block = own = (E.sum(dim=1).log_() + highest).view(shape)
         if self.penalty is not None:
             E.mul_(self.penalty.exp())
             block = (E.sum(dim=1).log_() + highest).view(shape)
-        constants = self.past.lse[chunk]
         if len(self.past.filled) < constants.shape[2]:
             constants = constants.index_select(2, self.past.filled_index)
         total = torch.logaddexp(block, constants.logsumexp(dim=2))
-        if weights is not None:
+        if with_gradient:
             share = (highest.view(shape) - total).exp_()
-            share.mul_(weights if isinstance(weights, float) else weights[chunk])
+            if self.of_virtual is not None:
+                share.mul_(self.of_virtual[chunk])
             P = self.kernel.centers.grad(E.mul_(share.view(-1, 1)), kept).to(V.dtype)
-            self.dC = self._plus(self.dC, P.t(), V)
+            self.dC = self._plus(self.dC, P.t(), V, like=self.C)
         return own, total
-
-    def _of_virtual(self, weights: torch.Tensor | float) -> torch.Tensor | float:
-        """Weights of virtual anchors (N, A), times the scale; 0 for what is none."""
-        weights = weights * self.kernel.scale
-        if isinstance(weights, float) and self.real is None:
-            return weights
-        whole = self.A.new_zeros(self.met_anchors.shape[:2], dtype=self.exact)
-        if not isinstance(weights, float):
-            weights = weights[len(self.A) :].to(self.exact)
-        if self.real is None:
-            return torch.as_tensor(weights).view_as(whole)
-        whole.view(-1)[self.real] = weights
-        return whole
 
     def _real(self, of_anchors: torch.Tensor) -> torch.Tensor:
         """Of (N, A) what is of virtual anchors, flattened."""
@@ -217,14 +242,17 @@ class Step:
         return whole
 
     def _plus(
-        self, total: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor
+        self,
+        total: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        like: torch.Tensor,
     ) -> torch.Tensor:
-        """total + a @ b, in float32 at least."""
-        if total is None:
-            return (a @ b).to(self.exact)
-        if total.dtype == a.dtype:
-            return total.addmm_(a, b)
-        return total.add_(a @ b)
+        """total + scale a @ b, in float32 at least, in the layout of `like`."""
+        add = total is not None
+        if total is None:  # a gradient is best laid out as its parameter
+            total = torch.empty_like(like, dtype=self.exact)
+        return product(total, a, b, self.unit * self.kernel.scale, add)
 
     def _fitting(self) -> int:
         """Snapshots at a time that stay below CHUNK_BYTES, at least one."""

@@ -6,15 +6,14 @@ now, has none: a distance or cross-entropy that is not known goes by concatenati
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pytorch_metric_learning import distances
 
 from ..core.centers import MaxOfCenters, OneCenter, SoftmaxOfCenters
-from ..core.kernel import Kernel, Margin, ProxyAnchor, RowSoftmax
-
-_LEAST_LENGTH = 1e-12  # of torch.nn.functional.normalize
+from ..core.kernel import LEAST_LENGTH, Kernel, Margin, ProxyAnchor, RowSoftmax
 
 
 def softmax(loss: Any) -> Kernel | None:
@@ -54,8 +53,14 @@ def normalized_softmax(loss: Any) -> Kernel | None:
     return RowSoftmax(scale, embedding_norm=_norm(loss), class_norm=p)
 
 
-def cosine_margin(loss: Any, centers: OneCenter = OneCenter()) -> Kernel | None:
-    """CosFace and ArcFace: a margin on the cosine, then the scale."""
+def cos_face(loss: Any) -> Kernel | None:
+    """ArcFace's logits, and a margin that all cosines have alike."""
+    kernel, offset = arc_face(loss), -float(loss.scale) * float(loss.margin)
+    return kernel and replace(kernel, margin=None, offset=offset)
+
+
+def arc_face(loss: Any, centers: OneCenter = OneCenter()) -> RowSoftmax | None:
+    """A margin on the cosine, then the scale."""
     scale, p = float(loss.scale), _norm(loss)
     if p is None or scale <= 0 or not _is_softmax_of_products(loss):
         return None
@@ -70,7 +75,7 @@ def cosine_margin(loss: Any, centers: OneCenter = OneCenter()) -> Kernel | None:
 
 
 def sub_center(loss: Any) -> Kernel | None:
-    return cosine_margin(loss, MaxOfCenters(loss.sub_centers))
+    return arc_face(loss, MaxOfCenters(loss.sub_centers))
 
 
 def sphere_face(loss: Any) -> Kernel | None:
@@ -93,7 +98,7 @@ def soft_triple(loss: Any) -> Kernel | None:
         embedding_norm=p,
         class_norm=p,
         numbers=(margin,),
-        margin=lambda logits, embeddings, weights: logits - la * margin,
+        offset=-la * margin,
     )
 
 
@@ -134,7 +139,7 @@ def _on_cosine(
         if long_class_weights:
             lengths.append(torch.linalg.vector_norm(weights[:, 0], dim=1))
         for length in lengths:
-            cosine = cosine / length.clamp_min(_LEAST_LENGTH)
+            cosine = cosine / length.clamp_min(LEAST_LENGTH)
         target: torch.Tensor = loss.modify_cosine_of_target_classes(cosine)
         for length in lengths:
             target = target * length

@@ -132,8 +132,8 @@ class LossSpec:
 
 
 _SPECS: dict[type, LossSpec] = {
-    pml_losses.ArcFaceLoss: LossSpec("W", 1, 1, kernels.cosine_margin),
-    pml_losses.CosFaceLoss: LossSpec("W", 1, 1, kernels.cosine_margin),
+    pml_losses.ArcFaceLoss: LossSpec("W", 1, 1, kernels.arc_face),
+    pml_losses.CosFaceLoss: LossSpec("W", 1, 1, kernels.cos_face),
     pml_losses.LargeMarginSoftmaxLoss: LossSpec("W", 1, 1, kernels.large_margin),
     pml_losses.NormalizedSoftmaxLoss: LossSpec("W", 1, 1, kernels.normalized_softmax),
     pml_losses.P2SGradLoss: LossSpec("weight", 1, before_loss=_renormalise),

@@ -43,9 +43,7 @@ class BadBatches:
         if not self._raises:
             return
         named = {"embeddings": embeddings, "class weights": class_weights}
-        bad = [
-            n for n, x in named.items() if not _stacked(extremes(x)).isfinite().all()
-        ]
+        bad = [n for n, x in named.items() if not math.isfinite(lengths(x.detach())[0])]
         if bad:
             raise ValueError(
                 f"the {' and '.join(bad)} of step {step} have NaN or infinity; with "
@@ -54,25 +52,21 @@ class BadBatches:
             )
 
     def questions(
-        self, outcome: Outcome, notes: Notes | None, in_range: torch.Tensor | None
+        self, outcome: Outcome, notes: Notes | None, misfits: torch.Tensor | None
     ) -> torch.Tensor:
         """What there is to know of a batch: see `settle`.
 
         What counts is what the memory would hold: its dtype may be too small, and so
         may that of the numbers that are kept with a snapshot.
         """
-        vectors = outcome.embeddings, outcome.class_weights
-        if self._memory.storage.dtype is not None:
-            embeddings, class_weights = (
-                v.to(self._memory.storage.dtype) for v in vectors
-            )
-        else:
-            embeddings, class_weights = vectors
-        kept = () if notes is None else (notes.terms, notes.lse, notes.lse_of_met)
-        numbers = extremes(class_weights, embeddings, *kept)
-        if in_range is None:
-            in_range = numbers[0].new_ones(())
-        return _stacked([in_range.to(numbers[0].device), *numbers])
+        vectors = [outcome.class_weights, outcome.embeddings]
+        if (dtype := self._memory.storage.dtype) is not None:
+            vectors = [v.to(dtype) for v in vectors]
+        if notes is not None:
+            vectors += notes.terms, notes.lse, notes.lse_of_met
+        if misfits is None:
+            misfits = vectors[1].new_zeros(1)
+        return lengths(misfits.to(vectors[1].device), *vectors)
 
     def ask(self, call: int, questions: torch.Tensor) -> None:
         """Ask about the batch of a call, which may be in the memory already."""
@@ -86,15 +80,15 @@ class BadBatches:
         """
         memory, schedule = self._memory, self._memory.schedule
         while (oldest := self._answers.first(needed_up_to)) is not None:
-            call, (in_range, *numbers) = oldest
+            call, (misfit, *numbers) = oldest
             is_finite = all(map(math.isfinite, numbers))
-            if not (in_range and is_finite) and schedule.stores(call):
+            if (misfit or not is_finite) and schedule.stores(call):
                 memory.forget(schedule.slot(call))
-                if not all(map(math.isfinite, numbers[:2])):
+                if not math.isfinite(numbers[0]):
                     memory.forget_class_weights(schedule.slot(call))
             self._answers.pop()  # what has been done may be done twice
             step = schedule.step(call)
-            if not in_range:
+            if misfit:
                 raise ValueError(
                     f"labels of step {step} were not 0 to C-1, C being the number of "
                     "the loss's classes"
@@ -109,14 +103,11 @@ class BadBatches:
                 )
 
 
-def extremes(*tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Lowest and highest of each that is not empty; finite if all numbers are."""
-    some = [tensor.detach() for tensor in tensors if tensor.numel()]
-    # Not every PyTorch has aminmax in float16.
-    some = [t.float() if t.dtype == torch.float16 else t for t in some]
-    return [x for tensor in some for x in tensor.aminmax()]  # NaN passes on
-
-
-def _stacked(scalars: list[torch.Tensor]) -> torch.Tensor:
-    dtype = functools.reduce(torch.promote_types, {x.dtype for x in scalars})
-    return torch.stack([x if x.dtype == dtype else x.to(dtype) for x in scalars])
+def lengths(*tensors: torch.Tensor) -> torch.Tensor:
+    """Of each that is not empty; finite if all its numbers are."""
+    # Float16 has too few numbers for it.
+    half = torch.float16
+    some = [t.float() if t.dtype == half else t for t in tensors if t.numel()]
+    made = torch._foreach_norm(some)
+    dtype = functools.reduce(torch.promote_types, {x.dtype for x in made})
+    return torch.stack([x if x.dtype == dtype else x.to(dtype) for x in made])

@@ -32,20 +32,22 @@ def taken(
     num_classes, embedding_size = shape
     check(embeddings, labels, embedding_size)
     whole = labels.long()  # C may be more than their own type can hold
-    low, high = whole.aminmax()
-    in_range = None
+    misfits = None
     if labels.device.type == "cuda" and may_defer:
-        in_range = (low >= 0) & (high < num_classes)
-    elif int(low) < 0 or int(high) >= num_classes:
-        numbers = [int(label) for label in labels.tolist()]  # uint16 has no minimum
-        raise ValueError(
-            f"labels must be 0 to {num_classes - 1}, as the loss has {num_classes} "
-            f"classes, got {min(numbers)} to {max(numbers)}"
-        )
+        clamped = whole.clamp(0, num_classes - 1)  # one out of range would be fatal
+        misfits = torch.empty_like(whole, dtype=torch.float32)
+        torch.sub(whole, clamped, out=misfits)
+        whole = clamped
+    else:
+        low, high = whole.aminmax()
+        if int(low) < 0 or int(high) >= num_classes:
+            numbers = [int(label) for label in labels.tolist()]  # uint16 has no minimum
+            raise ValueError(
+                f"labels must be 0 to {num_classes - 1}, as the loss has {num_classes} "
+                f"classes, got {min(numbers)} to {max(numbers)}"
+            )
     whole = whole.to(embeddings.device, non_blocking=True)
-    if embeddings.device.type == "cuda":  # where one out of range would be fatal
-        whole = whole.clamp(0, num_classes - 1)
-    return Batch(embeddings, whole, indices_tuple, in_range)
+    return Batch(embeddings, whole, indices_tuple, misfits)
 
 
 def gathered(

@@ -64,7 +64,7 @@ class Steps:
             self.memory.storage.make_room(
                 form, outcome.class_weights, len(batch.labels)
             )
-        ask = self.bad.questions(outcome, notes, batch.in_range)
+        ask = self.bad.questions(outcome, notes, batch.misfits)
         left = _Left(call, outcome, batch.labels, notes, is_remembered, ask, num_met)
         try:
             self._unfinished = left  # from here on the step has happened
