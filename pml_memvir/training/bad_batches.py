@@ -104,7 +104,7 @@ class BadBatches:
 
 
 def lengths(*tensors: torch.Tensor) -> torch.Tensor:
-    """Of each that is not empty; finite if all its numbers are."""
+    """Of each that is not empty; finite if its numbers, squared and summed, are."""
     # Float16 has too few numbers for it.
     half = torch.float16
     some = [t.float() if t.dtype == half else t for t in tensors if t.numel()]
