@@ -8,13 +8,14 @@ EXTRAS ?= bench,docs,examples,test,upstream
 bin := $(VENV)/bin
 code := pml_memvir benchmarks docs examples tests upstream
 
-.PHONY: help demo docs test test-oldest lint upstream wheel dist clean
+.PHONY: help demo docs gpu test test-oldest lint upstream wheel dist clean
 
 help:
 	@echo "make demo         train a small network on rendered letters, without and with MemVir"
 	@echo "make test         run the tests, side by side"
 	@echo "make test-oldest  run the tests on torch 2.1 and numpy 1, in .venv-oldest;"
 	@echo "                  those that need an extra of the benchmarks are skipped"
+	@echo "make gpu          on a machine with a GPU: tests, times and a short training; a page of them"
 	@echo "make lint         check format, style and types"
 	@echo "make docs         build the documentation into output/site"
 	@echo "make upstream     make the patch for pytorch-metric-learning, and check it"
@@ -27,6 +28,9 @@ demo: $(VENV)/.demo
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --site-dir output/site
+
+gpu: $(VENV)/.test
+	$(bin)/python -m benchmarks gpu
 
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest --numprocesses auto --dist loadfile

@@ -26,6 +26,7 @@ for command in (
     others.speed,
     others.share,
     others.precision,
+    others.gpu,
     others.demo,
     others.glyphs,
 ):

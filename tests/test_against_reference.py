@@ -17,17 +17,17 @@ ROUNDING = 1e-13  # of logits below 100 in float64
 LEARNING_RATE = 0.05
 
 
-def compare(case, memvir, naive, batches, learning_rate=LEARNING_RATE):
+def compare(case, memvir, naive, batches, learning_rate=LEARNING_RATE, device="cpu"):
     """Train both on the same batches, each on its own gradients; compare every step."""
     weight = case.weight(memvir.loss)
-    weights = case.rows(weight.detach().clone())
+    weights = case.rows(weight.detach().clone()).cpu()
     optimizer = torch.optim.SGD([weight], lr=learning_rate)
     seen = []
     for step, (embeddings, labels) in enumerate(batches):
         expected = naive(embeddings, labels, weights)
-        actual = embeddings.clone().requires_grad_()
+        actual = embeddings.clone().to(device).requires_grad_()
         optimizer.zero_grad()
-        loss = memvir(actual, labels)
+        loss = memvir(actual, labels.to(device))
         loss.backward()
         pairs = {
             "loss": (loss.detach(), expected.loss),
@@ -35,6 +35,7 @@ def compare(case, memvir, naive, batches, learning_rate=LEARNING_RATE):
             "class weights": (case.rows(weight.grad), expected.weight_grad),
         }
         for name, (a, b) in pairs.items():
+            a = a.cpu()
             error = relative_error(a, b)
             # A loss near 0 is the difference of two logits, which have been rounded.
             is_rounding = float((a - b).norm()) <= ROUNDING

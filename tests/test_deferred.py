@@ -7,6 +7,7 @@ import torch
 
 from pml_memvir.training import batch as batches_
 from pml_memvir.training import deferred
+from pml_memvir.training.bad_batches import lengths
 
 from .catalog import norm_softmax, ragged, train
 
@@ -120,3 +121,15 @@ def test_a_copy_waits_for_what_is_on_its_way(slow_device):
         1,
         3,
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_large_numbers_are_finite_and_nan_is_not(dtype):
+    """What is asked of a batch: the square of no number is taken."""
+    large = torch.full((3,), torch.finfo(dtype).max, dtype=dtype)
+    bad = [
+        large.clone().index_fill_(0, torch.tensor(1), x)
+        for x in (torch.nan, -torch.inf)
+    ]
+    answers = lengths(large, -large, *bad, torch.empty(0))
+    assert answers.isfinite().tolist() == [True, True, False, False]

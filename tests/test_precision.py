@@ -42,15 +42,16 @@ class Model(torch.nn.Module):
 
 
 def fit(model, call, num_steps, scaler=None, **autocast):
-    """Train on random batches; losses of all steps."""
+    """Train on random batches where the model is; losses of all steps."""
+    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     values = []
     for _ in range(num_steps):
-        x = torch.randn(6, 10, generator=generator)
-        y = torch.randint(5, (6,), generator=generator)
+        x = torch.randn(6, 10, generator=generator).to(device)
+        y = torch.randint(5, (6,), generator=generator).to(device)
         optimizer.zero_grad()
-        with torch.autocast("cpu", enabled=bool(autocast), **autocast):
+        with torch.autocast(device.type, enabled=bool(autocast), **autocast):
             value = call(x, y)
         if scaler is None:
             value.backward()
@@ -71,6 +72,7 @@ def test_a_compiled_model_breaks_once_and_never_compiles_again():
     from torch._dynamo.utils import counters
 
     dynamo.reset()
+    counters.clear()
     model, eager = (Model(num_steps=2, step_gap=1) for _ in range(2))
     compiled = torch.compile(model, backend="aot_eager")
     first = fit(model, compiled, 2)

@@ -130,3 +130,19 @@ def precision() -> None:
     from ..precision import run
 
     plain_console().print(run())
+
+
+@click.command()
+@click.option(
+    "--output",
+    type=options.FOLDER,
+    default=Path("output/gpu"),
+    show_default=True,
+    help="Folder for index.md and what each part writes.",
+)
+@click.pass_context
+def gpu(context: click.Context, output: Path) -> None:
+    """All that wants a GPU: tests, times, a short training. Some of it without one."""
+    from ..gpu import run
+
+    context.exit(0 if run(output, plain_console()) else 1)

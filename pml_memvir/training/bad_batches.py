@@ -108,6 +108,6 @@ def lengths(*tensors: torch.Tensor) -> torch.Tensor:
     # Float16 has too few numbers for it.
     half = torch.float16
     some = [t.float() if t.dtype == half else t for t in tensors if t.numel()]
-    made = torch._foreach_norm(some)
+    made = torch._foreach_norm(some, math.inf)
     dtype = functools.reduce(torch.promote_types, {x.dtype for x in made})
     return torch.stack([x if x.dtype == dtype else x.to(dtype) for x in made])
