@@ -26,7 +26,6 @@ from .training import batch, calls
 from .training.bad_batches import BadBatches
 from .training.hints import Hints
 from .training.steps import Steps
-from .training.watch import Watch
 
 
 class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
@@ -138,7 +137,7 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         self._memory, self._progress = memory, Progress()
         self._bad_batches = BadBatches(memory, self._progress, on_non_finite)
         self._steps = Steps(memory, self._progress, self._bad_batches)
-        self._watch, self._hints = Watch(self._steps), Hints()
+        self._hints = Hints()
         self._checkpoints = Checkpoints(memory, self._progress)
         self._gather = bool(gather)
         self._turn = calls.Turn()

@@ -12,7 +12,6 @@ from .core.progress import Progress
 from .core.values import integer
 from .pml.plan import Plan, Planner
 from .training.steps import Steps
-from .training.watch import Watch
 
 SETTINGS = (
     "num_steps",
@@ -48,7 +47,6 @@ class Readings(torch.nn.Module):
     _planner: Planner
     _progress: Progress
     _steps: Steps
-    _watch: Watch
 
     @property
     def step(self) -> int:
@@ -124,17 +122,17 @@ class Readings(torch.nn.Module):
     @property
     def share_of_actual_classes(self) -> float:
         """Mean probability of actual embeddings on the C actual classes."""
-        return self._watch.share(0)
+        return self._share(0)
 
     @property
     def share_of_own_copies(self) -> float:
         """The same on old copies of their own class."""
-        return self._watch.share(1)
+        return self._share(1)
 
     @property
     def share_of_other_copies(self) -> float:
         """The same on old copies of other classes."""
-        return self._watch.share(2)
+        return self._share(2)
 
     @property
     def actual_loss(self) -> float:
@@ -142,12 +140,14 @@ class Readings(torch.nn.Module):
 
         Proxy-Anchor: the mean of the sum of its two terms over actual proxies.
         """
-        return self._watch.actual_loss
+        insight = self._progress.insight
+        return _mean(insight.actual_losses) if insight else math.nan
 
     @property
     def virtual_loss(self) -> float:
         """The same of virtual ones."""
-        return self._watch.virtual_loss
+        insight = self._progress.insight
+        return _mean(insight.virtual_losses) if insight else math.nan
 
     @property
     def log_num_copies(self) -> float:
@@ -155,7 +155,8 @@ class Readings(torch.nn.Module):
 
         The least loss of an embedding whose class cannot be told from its n copies.
         """
-        return self._watch.log_num_copies
+        copies = self.num_virtual_steps if self._progress.insight else math.nan
+        return math.log(copies + 1)
 
     @property
     def warmup_steps(self) -> int:
@@ -192,8 +193,24 @@ class Readings(torch.nn.Module):
         """How the loss is computed as it is now."""
         return self._planner(self.loss)
 
+    def _share(self, index: int) -> float:
+        insight = self._progress.insight
+        shares = insight.shares if insight else None
+        return math.nan if shares is None else shares.means()[index]
+
+    @torch.no_grad()
     def _cosines(self, which: slice) -> list[float]:
-        return self._watch.cosines(self._plan.class_weights, which)
+        """Of some of the snapshots met next, in their order from the newest."""
+        memory, slot = self._memory, self._steps.slot
+        met = [cell for cell, size in enumerate(memory.batch_sizes(slot)) if size]
+        last = memory.schedule.last_slot
+        cells = sorted(met, key=lambda cell: -last(cell, before=slot))[which]
+        if not cells:
+            return []
+        old, now = memory.past(slot).class_weights, self._plan.class_weights
+        cosine = torch.cosine_similarity
+        found = [cosine(now, old[cell].to(now), dim=1).mean() for cell in cells]
+        return torch.stack(found).tolist()
 
     def __getattr__(self, name: str) -> Any:
         """Public attributes of the loss, but for `module`: with it, record-keeper and
@@ -212,6 +229,10 @@ class Readings(torch.nn.Module):
             super().__setattr__(name, value)
         else:
             setattr(inner, name, value)
+
+
+def _mean(values: torch.Tensor) -> float:
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _is_private(name: str) -> bool:

@@ -7,7 +7,7 @@ import torch
 
 from pml_memvir.training import batch as batches_
 from pml_memvir.training import deferred
-from pml_memvir.training.bad_batches import lengths
+from pml_memvir.training.bad_batches import highest
 
 from .catalog import norm_softmax, ragged, train
 
@@ -131,5 +131,5 @@ def test_large_numbers_are_finite_and_nan_is_not(dtype):
         large.clone().index_fill_(0, torch.tensor(1), x)
         for x in (torch.nan, -torch.inf)
     ]
-    answers = lengths(large, -large, *bad, torch.empty(0))
+    answers = highest(large, -large, *bad, torch.empty(0))
     assert answers.isfinite().tolist() == [True, True, False, False]

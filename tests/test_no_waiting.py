@@ -9,6 +9,7 @@ from pml_memvir import MemVir
 from pml_memvir.training import deferred
 
 from .catalog import BY_NAME, EMBEDDING_SIZE, FAST, names, ragged, train
+from .made_up_gpu import on_the_gpu
 
 # Reading a number, and results whose size depends on numbers.
 WAITS = ("_local_scalar_dense", "nonzero", "_unique2", "masked_select", "equal")
@@ -72,18 +73,6 @@ class Copies(TorchDispatchMode):
             if devices[0] != devices[1] and not kwargs.get("non_blocking", False):
                 self.found.append(devices)
         return result
-
-
-def on_the_gpu(loss):
-    """A real GPU is not needed: tensors have a shape, a dtype and a device only."""
-    for module in loss.modules():
-        for some in (module._parameters, module._buffers, vars(module)):
-            for name, value in list(some.items()):
-                if isinstance(value, torch.Tensor):
-                    made = torch.empty_like(value, device="cuda")
-                    is_learned = isinstance(value, torch.nn.Parameter)
-                    some[name] = torch.nn.Parameter(made) if is_learned else made
-    return loss
 
 
 def copies(case, sizes, dtype=torch.float32, **settings):

@@ -70,15 +70,27 @@ def glyphs(data: Path, split: str, classes: int, png: Path) -> None:
     type=options.FOLDER,
     default=Path("output/speed"),
     show_default=True,
-    help="Folder for speed.json, speed.md and growth.png.",
+    help="Folder for speed.json, speed.md and growth.png, or operations.csv.",
 )
 @click.option("--repeats", type=click.IntRange(1), default=9, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
 @click.option("--quick", is_flag=True, help="Tiny sizes, to see that it runs.")
-def speed(output: Path, repeats: int, device: str, quick: bool) -> None:
+@click.option(
+    "--operations",
+    is_flag=True,
+    help="Count what a step asks of a GPU instead. None is needed.",
+)
+def speed(
+    output: Path, repeats: int, device: str, quick: bool, operations: bool
+) -> None:
     """Time MemVir against its inner loss, the naive way and the least possible."""
+    from ..speed import operations as operations_
     from ..speed.run import run
 
+    if operations:
+        made = operations_.run(output).drop(columns=["algorithm", "torch"])
+        plain_console().print(made.to_string(index=False))
+        return
     run(output, repeats, device, quick, plain_console())
 
 

@@ -95,14 +95,14 @@ class Kernel(ABC):
     @abstractmethod
     def mark(
         self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, Any]:
         """Change logits (A, C) of a batch over itself where anchors meet their own.
 
         Args:
             terms: (A,), where logits do not have them.
 
         Returns:
-            terms (A,), and exponents (B,) that `unmark` needs.
+            terms (A,), and what else `unmark` needs.
         """
 
     @abstractmethod
@@ -110,13 +110,13 @@ class Kernel(ABC):
         self,
         grad: torch.Tensor,
         labels: torch.Tensor,
-        terms: torch.Tensor,
-        exponents: torch.Tensor,
+        marked: tuple[torch.Tensor, Any],
         of_terms: torch.Tensor | float,
     ) -> torch.Tensor | None:
         """From the gradient of marked logits that of logits, in place.
 
         Args:
+            marked: what `mark` has returned.
             of_terms: (A,), the gradient of terms; a float is that of each.
 
         Returns:
@@ -170,22 +170,21 @@ class RowSoftmax(Kernel):
 
     def mark(
         self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, Any]:
         index = labels.unsqueeze(1)
         if terms is None:
             terms = logits.gather(1, index).squeeze(1)
             if not self.offset:
-                return terms, terms
+                return terms, None
             terms.add_(self.offset)
         logits.scatter_(1, index, terms.to(logits).unsqueeze(1))
-        return terms, terms
+        return terms, None
 
     def unmark(
         self,
         grad: torch.Tensor,
         labels: torch.Tensor,
-        terms: torch.Tensor,
-        exponents: torch.Tensor,
+        marked: tuple[torch.Tensor, Any],
         of_terms: torch.Tensor | float,
     ) -> torch.Tensor | None:
         index = labels.unsqueeze(1)
@@ -225,7 +224,7 @@ class ProxyAnchor(Kernel):
 
     def mark(
         self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, Any]:
         index = labels.unsqueeze(0)
         exponents = 2 * self.shift - logits.gather(0, index)
         logits.scatter_(0, index, -torch.inf)
@@ -239,10 +238,10 @@ class ProxyAnchor(Kernel):
         self,
         grad: torch.Tensor,
         labels: torch.Tensor,
-        terms: torch.Tensor,
-        exponents: torch.Tensor,
+        marked: tuple[torch.Tensor, Any],
         of_terms: torch.Tensor | float,
     ) -> None:
+        terms, exponents = marked
         shares = (exponents - terms.index_select(0, labels)).exp_().neg_()
         if isinstance(of_terms, torch.Tensor):
             of_terms = of_terms.index_select(0, labels)

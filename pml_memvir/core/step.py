@@ -106,17 +106,17 @@ class Step:
         A, C, kernel, labels = self.A, self.C, self.kernel, self.labels
         Z, kept = logits(kernel, A, C)
         if self.penalty is not None:
-            marked = kernel.mark(Z - self.penalty, labels, None)
-        terms, exponents = kernel.mark(Z, labels, self.given_terms)
+            penalised = kernel.mark(Z - self.penalty, labels, None)
+        marked = kernel.mark(Z, labels, self.given_terms)
         (N, a), b = self.met_anchors.shape[:2], len(A)
         # Over the step's own candidates, and over those of each cell.
         self.lse = A.new_empty(1 + N, b, dtype=self.exact)
         if len(self.past.filled) < N:
             self.lse.fill_(-torch.inf)
         self.total = kernel.logsumexp(Z, out=self.lse[0])
-        self.terms, self.lse_of_self = terms, self.total
+        self.terms, self.lse_of_self = marked[0], self.total
         if self.penalty is not None:
-            self.lse_of_self, (terms, exponents) = self.total.clone(), marked
+            self.lse_of_self, marked = self.total.clone(), penalised
             kernel.logsumexp(Z.add_(self.penalty), out=self.total)
         if with_gradients:
             of_terms = self._weigh(lse)
@@ -126,7 +126,7 @@ class Step:
             P = Z.sub_(self.total.unsqueeze(1)).exp_()
             if self.of_actual is not None:
                 P.mul_(self.of_actual.unsqueeze(1))
-            d_terms = kernel.unmark(P, labels, terms, exponents, of_terms)
+            d_terms = kernel.unmark(P, labels, marked, of_terms)
             P = kernel.centers.grad(P, kept).to(A.dtype)
             dA = self._plus(self.dA, P, C, like=A)
             self.dC = self._plus(None, P.t(), A, like=C)
@@ -136,7 +136,7 @@ class Step:
         self.copies = self._whole(copies, (b, N), 1, -torch.inf) if copies else None
         totals = self._whole([part[1] for part in virtual], (N, a), 0)
         met = self._real(totals), self._real(self.past.terms)
-        both = torch.cat([self.total, met[0], terms, met[1]]).view(2, -1)
+        both = torch.cat([self.total, met[0], marked[0], met[1]]).view(2, -1)
         self.all_lse, self.all_terms = both.unbind()
         if not with_gradients:
             return ()
@@ -157,17 +157,13 @@ class Step:
         of_lse, of_terms = self.reduce.gradient(lse, self.all_terms)
         if isinstance(of_lse, float):
             self.unit, of_terms = of_lse, of_terms / of_lse
-            if self.real is not None:
-                self.of_virtual = self.A.new_zeros(N * a, dtype=self.exact)
-                self.of_virtual.index_fill_(0, self.real, 1)
+            of_met = None if self.real is None else lse.new_ones(len(self.real))
         else:
             of_lse = of_lse.to(self.exact)
-            self.of_actual, self.of_virtual = of_lse[:size], of_lse[size:]
-            if self.real is not None:
-                whole = self.A.new_zeros(N * a, dtype=self.exact)
-                self.of_virtual = whole.index_copy_(0, self.real, self.of_virtual)
-        if self.of_virtual is not None:
-            self.of_virtual = self.of_virtual.view(N, a)
+            self.of_actual, of_met = of_lse[:size], of_lse[size:]
+        if of_met is not None and self.real is not None:
+            of_met = lse.new_zeros(N * a).index_copy_(0, self.real, of_met)
+        self.of_virtual = None if of_met is None else of_met.view(N, a)
         return of_terms if isinstance(of_terms, float) else of_terms[:size]
 
     def _actual_anchors(self, chunk: slice, with_gradient: bool) -> torch.Tensor | None:

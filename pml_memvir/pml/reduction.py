@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -141,22 +142,29 @@ class _OfProxies(Reduce):
 
     def __call__(self, lse: torch.Tensor, terms: torch.Tensor) -> torch.Tensor:
         of_term: dict[str, tuple[torch.Tensor, Any]] = {
-            "pos_loss": (terms, self._with_positives()),
+            "pos_loss": (terms, self.num_with_positives),
             "neg_loss": (lse, len(lse)),
         }
-        total: Any = 0
+        total: Any = 0.0
         for name, (losses, divisor) in of_term.items():
             reducer = self.reducers[name]
             if type(reducer) is reducers.DivisorReducer:
                 # The same, without asking the device whether the divisor is 0.
-                total = total + losses.sum() / divisor
+                total = losses.sum() / divisor + total
             else:
                 info = {name: {**_info(losses), "divisor": divisor}}
-                total = total + reducer(info, self.embeddings, self.labels)
+                total = reducer(info, self.embeddings, self.labels) + total
         value: torch.Tensor = total
         return value
 
-    def _with_positives(self) -> torch.Tensor:
+    def gradient(self, lse: torch.Tensor, terms: torch.Tensor) -> Weights:
+        if any(type(r) is not reducers.DivisorReducer for r in self.reducers.values()):
+            return super().gradient(lse, terms)
+        of_each = self.num_with_positives.to(terms.dtype).reciprocal()
+        return 1 / len(lse), of_each.expand_as(terms)
+
+    @cached_property
+    def num_with_positives(self) -> torch.Tensor:
         """How many proxies have positives. A tensor: a device is not waited for."""
         past, C = self.past, self.num_classes
         cells = torch.arange(1, len(past.batch_sizes) + 1, device=past.labels.device)

@@ -43,7 +43,7 @@ class BadBatches:
         if not self._raises:
             return
         named = {"embeddings": embeddings, "class weights": class_weights}
-        bad = [n for n, x in named.items() if not math.isfinite(lengths(x.detach())[0])]
+        bad = [n for n, x in named.items() if not math.isfinite(highest(x.detach())[0])]
         if bad:
             raise ValueError(
                 f"the {' and '.join(bad)} of step {step} have NaN or infinity; with "
@@ -66,7 +66,7 @@ class BadBatches:
             vectors += notes.terms, notes.lse, notes.lse_of_met
         if misfits is None:
             misfits = vectors[1].new_zeros(1)
-        return lengths(misfits.to(vectors[1].device), *vectors)
+        return highest(misfits.to(vectors[1].device), *vectors)
 
     def ask(self, call: int, questions: torch.Tensor) -> None:
         """Ask about the batch of a call, which may be in the memory already."""
@@ -103,13 +103,14 @@ class BadBatches:
                 )
 
 
-def lengths(*tensors: torch.Tensor) -> torch.Tensor:
-    """Of each that is not empty; finite if all its numbers are."""
-    # Float16 has too few numbers for it.
+def highest(*tensors: torch.Tensor) -> torch.Tensor:
+    """The highest absolute value of each that is not empty; NaN passes on."""
+    # Not every PyTorch has these in float16.
     half = torch.float16
     some = [t.float() if t.dtype == half else t for t in tensors if t.numel()]
-    if some[0].device.type == "cpu":  # whose largest norm is slow
-        made = [high.maximum(-low) for low, high in (t.aminmax() for t in some)]
+    if some[0].device.type == "cpu":  # whose norms are slow, as is going across rows
+        rows = (t if t.is_contiguous() else t.t() for t in some)
+        made = [high.maximum(-low) for low, high in (t.aminmax() for t in rows)]
     else:
         made = list(torch._foreach_norm(some, math.inf))
     dtype = functools.reduce(torch.promote_types, {x.dtype for x in made})
