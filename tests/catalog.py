@@ -149,3 +149,16 @@ def ragged(seed: int, num_steps: int) -> list[tuple[torch.Tensor, torch.Tensor]]
     generator = torch.Generator().manual_seed(seed)
     sizes = torch.randint(2, 7, (num_steps,), generator=generator).tolist()
     return [batch(generator, size) for size in sizes]
+
+
+def on_the_gpu(loss: torch.nn.Module) -> torch.nn.Module:
+    """A loss on a GPU that is not there; within a FakeTensorMode."""
+    for module in loss.modules():
+        tables: tuple[Any, ...] = module._parameters, module._buffers, vars(module)
+        for some in tables:
+            for name, value in list(some.items()):
+                if isinstance(value, torch.Tensor):
+                    made = torch.empty_like(value, device="cuda")
+                    is_learned = isinstance(value, torch.nn.Parameter)
+                    some[name] = torch.nn.Parameter(made) if is_learned else made
+    return loss

@@ -8,8 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pml_memvir import MemVir
 from pml_memvir.training import deferred
 
-from .catalog import BY_NAME, EMBEDDING_SIZE, FAST, names, ragged, train
-from .made_up_gpu import on_the_gpu
+from .catalog import BY_NAME, EMBEDDING_SIZE, FAST, names, on_the_gpu, ragged, train
 
 # Reading a number, and results whose size depends on numbers.
 WAITS = ("_local_scalar_dense", "nonzero", "_unique2", "masked_select", "equal")

@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +13,14 @@ from rich.console import Console
 from benchmarks import precision
 from benchmarks.__main__ import main
 from benchmarks.speed.arms import Setting, make_loss, oracle_inner
+from benchmarks.speed.operations import FILE, Operations
 from benchmarks.speed.run import TWELVE
 from benchmarks.speed.share import measure_share, table
 from pml_memvir import MemVir
 from tests.reference import NaiveMemVir, relative_error
+
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "speed"
+COUNT = ["speed", "--operations", "--output"]
 
 
 @pytest.mark.parametrize("name", TWELVE)
@@ -74,3 +79,26 @@ def test_precision_is_measured():
     )
     for name in ("loss", "embedding_grad", "weight_grad"):
         assert 0 < getattr(single, name) < getattr(half, name) < 0.1
+
+
+def test_the_file_of_operations_is_up_to_date(tmp_path):
+    written = (RESULTS / FILE).read_text("utf-8")
+    version = torch.__version__.partition("+")[0]
+    if f",{version}\n" not in written:
+        pytest.skip("another PyTorch has other operations")
+    outcome = CliRunner().invoke(main, [*COUNT, str(tmp_path)], catch_exceptions=False)
+    assert outcome.exit_code == 0 and "NormSoftmax" in outcome.output
+    advice = f"python -m benchmarks {' '.join(COUNT)} benchmarks/results/speed"
+    assert (tmp_path / FILE).read_text("utf-8") == written, f"run {advice}"
+
+
+def test_what_is_counted_as_an_operation():
+    with Operations("cpu") as seen:
+        x = torch.empty(2, 3)
+        x.t().unsqueeze(0).detach()
+        assert seen.count == 0
+        (x.zero_() + 1).view(6).sum()
+    assert seen.count == 3
+    with Operations("cuda") as seen:
+        x + 1
+    assert seen.count == 0

@@ -33,11 +33,12 @@ LOGGER = logging.getLogger("benchmarks")
 
 
 def preset_names() -> list[str]:
-    """All presets, as `<data set>/<loss>`: each loss with each data set."""
+    """All presets, as `<data set>/<loss>[_memvir]`: each loss with each data set."""
     return [
-        f"{default.parent.name}/{loss.stem}"
+        f"{default.parent.name}/{loss.stem}{memvir}"
         for default in sorted(PRESETS.glob(f"*/{DEFAULT}"))
         for loss in sorted(LOSSES.iterdir())
+        for memvir in ("", "_memvir")
     ]
 
 
@@ -234,8 +235,13 @@ def _is_preset(path: Path) -> bool:
     return (
         folder.parent == PRESETS
         and (folder / DEFAULT).is_file()
-        and (LOSSES / path.name).is_file()
+        and _of_loss(path).is_file()
     )
+
+
+def _of_loss(path: Path) -> Path:
+    """The loss's file of a preset, with or without MemVir."""
+    return LOSSES / path.with_stem(path.stem.removesuffix("_memvir")).name
 
 
 def _with_defaults(path: Path) -> list[Path]:
@@ -275,10 +281,13 @@ def _layers(
 
 
 def _layers_of_preset(path: Path) -> list[tuple[Path, dict[str, Any]]]:
-    loss = LOSSES / path.name
-    layers = [(loss, read(loss))]
-    if (plain := path.stem.removesuffix("_memvir")) != path.stem:
-        layers[0][1]["baseline"] = f"{path.parent.name}/{plain}"
+    loss = _of_loss(path)
+    content = read(loss)
+    layers = [(loss, content)]
+    if loss.stem != path.stem:
+        losses = content["loss_funcs"]
+        losses["metric_loss"] = {"MemVir": {"loss": losses["metric_loss"]}}
+        content["baseline"] = f"{path.parent.name}/{loss.stem}"
         layers += _layers(path.parent / WITH_MEMVIR)
     return [*layers, (path, read(path))] if path.is_file() else layers
 

@@ -18,8 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from pml_memvir import MemVir
 from pml_memvir.training.deferred import DeferredAnswers
-from tests.catalog import CASES, EMBEDDING_SIZE, NUM_CLASSES, Case
-from tests.made_up_gpu import on_the_gpu
+from tests.catalog import CASES, EMBEDDING_SIZE, NUM_CLASSES, Case, on_the_gpu
 
 FILE = "operations.csv"
 # Beside views: what allocates, and what only asks.

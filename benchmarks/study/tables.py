@@ -50,7 +50,7 @@ class Tables:
                 if len(table):
                     words = [c["head"] for c in node.get("columns", ()) if "text" in c]
                     table.attrs["left"] = words
-                    if "figure" in node:
+                    if node.get("figure"):
                         table.attrs["figure"] = filled(node["figure"], context, place)
                     made[filled(node["heading"], context, place)] = table
         return made
