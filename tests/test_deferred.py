@@ -133,3 +133,9 @@ def test_large_numbers_are_finite_and_nan_is_not(dtype):
     ]
     answers = highest(large, -large, *bad, torch.empty(0))
     assert answers.isfinite().tolist() == [True, True, False, False]
+
+
+def test_labels_that_had_to_be_moved():
+    labels, misfits = batches_.clamped(torch.tensor([-2, 0, 4, 5, 2**40]), 5)
+    assert labels.tolist() == [0, 0, 4, 4, 4]
+    assert misfits.tolist() == [-2, 0, 0, 1, 2**40]

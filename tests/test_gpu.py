@@ -82,6 +82,16 @@ def test_a_bad_batch_leaves_a_hole_also_where_that_is_known_later():
     assert memvir.num_virtual_steps == expected.num_virtual_steps
 
 
+@pytest.mark.parametrize("label", [-1, NUM_CLASSES, 10**6])
+def test_labels_out_of_range_are_refused_at_the_latest_in_the_next_steps(label):
+    memvir = norm_softmax(num_steps=2, step_gap=1).to(DEVICE)
+    batches = [(x.to(DEVICE), y.to(DEVICE)) for x, y in ragged(0, 6)]
+    batches[2][1][0] = label
+    with pytest.raises(ValueError, match="labels .*0 to "):
+        train(memvir, batches)
+    assert memvir.step < 6
+
+
 def test_autocast_with_a_grad_scaler():
     """The network in low precision, with a scale that first overflows in float16."""
     needs_autocast_in(LOW)

@@ -34,10 +34,7 @@ def taken(
     whole = labels.long()  # C may be more than their own type can hold
     misfits = None
     if labels.device.type == "cuda" and may_defer:
-        clamped = whole.clamp(0, num_classes - 1)  # one out of range would be fatal
-        misfits = torch.empty_like(whole, dtype=torch.float32)
-        torch.sub(whole, clamped, out=misfits)
-        whole = clamped
+        whole, misfits = clamped(whole, num_classes)
     else:
         low, high = whole.aminmax()
         if int(low) < 0 or int(high) >= num_classes:
@@ -48,6 +45,18 @@ def taken(
             )
     whole = whole.to(embeddings.device, non_blocking=True)
     return Batch(embeddings, whole, indices_tuple, misfits)
+
+
+def clamped(
+    labels: torch.Tensor, num_classes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels (B,) that are 0 to C-1, and by how much each had to be moved.
+
+    On a GPU, indexing by one out of range would be fatal.
+    """
+    within = labels.clamp(0, num_classes - 1)
+    misfits = torch.empty_like(labels, dtype=torch.float32)
+    return within, torch.sub(labels, within, out=misfits)
 
 
 def gathered(
