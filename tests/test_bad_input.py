@@ -30,6 +30,7 @@ def _labels(*values):
     return torch.tensor(values)
 
 
+@pytest.mark.filterwarnings("ignore:MemVir is called in evaluation")
 @pytest.mark.parametrize("mode", ["warm-up", "memory", "eval"])
 @pytest.mark.parametrize(
     "x, y, error, message",

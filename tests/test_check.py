@@ -199,6 +199,7 @@ def test_classes_that_were_never_counted_are_those_that_there_are():
     assert Checker(CPU).check(tiny.config(changes)).ready
 
 
+@pytest.mark.filterwarnings("ignore:Step .* has NaN")
 def test_embeddings_that_become_nan_are_a_result(tmp_path):
     """With weights that are finite still."""
     from benchmarks import networks

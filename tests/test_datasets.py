@@ -166,7 +166,9 @@ def test_folders(tmp_path):
     names = ["train/b/2.png", "train/b/1.JPG", "train/a/1.webp", "test/c/1.png"]
     members = {name: small.picture(number) for number, name in enumerate(names)}
     small.write_files(tmp_path, {**members, "train/b/notes.txt": b"", "train/x": b""})
-    train, test = ImageFolders(tmp_path, "train"), ImageFolders(tmp_path, "test")
+    with pytest.warns(UserWarning, match="1 files are left out, as they are no images"):
+        train = ImageFolders(tmp_path, "train")
+    test = ImageFolders(tmp_path, "test")
     assert relative(train) == ["train/a/1.webp", "train/b/1.JPG", "train/b/2.png"]
     assert train.labels == [0, 1, 1] and test.labels == [2]
     assert test.class_names == ["a", "b", "c"] and is_picture(train, 0, 2)

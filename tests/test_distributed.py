@@ -189,6 +189,7 @@ def process_group(tmp_path):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.filterwarnings("ignore:FSDP is switching")
 def test_fsdp_is_refused(process_group):
     from torch.distributed.fsdp import FullyShardedDataParallel
 

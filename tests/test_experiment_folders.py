@@ -160,6 +160,7 @@ def test_a_run_goes_back_to_its_best_checkpoint(tmp_path, monkeypatch):
     assert f"seed0: back to epoch {best}" in (folder / "changes.txt").read_text()
 
 
+@pytest.mark.filterwarnings("ignore:MemVir starts with an empty memory")
 def test_the_memory_is_in_the_latest_checkpoint_only(tmp_path, capsys, monkeypatch):
     """And a run goes on from its best one without it. Sizes are said before."""
 

@@ -65,6 +65,7 @@ def test_what_a_run_leaves(tmp_path):
     assert [row[0] for row in losses[1:]] == [str(i) for i in range(0, 24, 2)]
 
 
+@pytest.mark.filterwarnings("ignore:Step .* has NaN")
 def test_a_training_that_diverges_ends_as_a_result(tmp_path):
     """With accuracies of 0, and a checkpoint of what it has become."""
     huge = {"optimizers": {"trunk_optimizer": {"Adam": {"lr": 1e36}}}}
@@ -76,6 +77,7 @@ def test_a_training_that_diverges_ends_as_a_result(tmp_path):
     assert not all(tensor.isfinite().all() for tensor in state.values())
 
 
+@pytest.mark.filterwarnings("ignore:Step .* has NaN")
 def test_what_diverged_has_accuracies_of_0_wherever_they_are_told(tmp_path):
     huge = {"optimizers": {"trunk_optimizer": {"Adam": {"lr": 1e36}}}}
     folder = run(tmp_path, {**huge, **FOLDS, "seeds": [0, 1], "num_epochs_train": 1})

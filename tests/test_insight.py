@@ -69,6 +69,7 @@ def train(memvir, steps, seed=0, skip=()):
     return x.detach(), labels, weights, before
 
 
+@pytest.mark.filterwarnings("ignore:Step .* has NaN")
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("steps, skip", [(3, ()), (7, ()), (12, (7,))])
 @pytest.mark.parametrize("chunk_steps", [1, None])

@@ -123,6 +123,7 @@ def _raise(*_):
     raise torch.cuda.OutOfMemoryError("simulated")
 
 
+@pytest.mark.filterwarnings("ignore:The class weights have not changed")
 @pytest.mark.parametrize("algorithm", ["auto", "concatenation"])
 def test_threads_are_served_one_after_the_other(algorithm):
     _, memvir = made("NormSoftmax", {"algorithm": algorithm})

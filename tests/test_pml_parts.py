@@ -285,6 +285,7 @@ def under_autocast(function, x, y):
     return loss.detach(), layer.weight.grad
 
 
+@pytest.mark.filterwarnings("ignore:MemVir is called in evaluation")
 @pytest.mark.parametrize("case", AUTOCAST, ids=names)
 def test_cpu_autocast_spares_the_class_weights(case):
     plain = case.loss().float()

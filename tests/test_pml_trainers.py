@@ -142,6 +142,7 @@ def test_multiple_losses(train_set):
     assert_trained(loss, steps(trainer), before)
 
 
+@pytest.mark.filterwarnings("ignore:MemVir is called in evaluation")
 def test_frozen_loss(train_set):
     loss = memvir()
     before = loss.W.detach().clone()

@@ -1,6 +1,7 @@
 """The presets: complete, buildable, and CARS196's are the official settings."""
 
 import copy
+import functools
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,8 @@ LOSSES = {
     "proxy_anchor": "ProxyAnchorLoss",
 }
 
+loaded = functools.cache(load)  # for reading only
+
 
 def test_every_arm_is_there():
     expected = {
@@ -39,11 +42,11 @@ def test_every_arm_is_there():
 
 @pytest.mark.parametrize("name", preset_names())
 def test_preset(name):
-    config = load(name)
+    config = loaded(name)
     dataset, _, arm = name.partition("/")
     loss, arguments = split_spec(config.loss_funcs["metric_loss"], "loss")
     if arm.endswith("_memvir"):
-        plain = load(f"{dataset}/{arm.removesuffix('_memvir')}")
+        plain = loaded(f"{dataset}/{arm.removesuffix('_memvir')}")
         assert loss == "MemVir" and config.baseline == plain.experiment_name
         assert arguments["loss"] == plain.loss_funcs["metric_loss"]
         # Nothing but loss and schedule differs.
@@ -71,9 +74,9 @@ def without_data_and_weights():
 
 @pytest.mark.parametrize("name", preset_names())
 def test_preset_builds(name):
-    if load(name).transforms:
+    config = loaded(name)
+    if config.transforms:
         pytest.importorskip("torchvision", reason="transforms are torchvision's")
-    config = load(name)
     models = {**copy.deepcopy(config.models), "trunk": SMALL_TRUNK}
     checker = without_data_and_weights()
     assert checker.check(replace(config, models=models)).builds == "ok"

@@ -54,6 +54,7 @@ def assert_starts_anew(model):
     assert model.loss.num_virtual_steps == 2
 
 
+@pytest.mark.filterwarnings("ignore:MemVir starts with an empty memory")
 def test_nothing_but_tensors(model):
     state = model.state_dict()
     assert all(type(value) is torch.Tensor for value in state.values())
@@ -93,6 +94,7 @@ def test_an_average_of_floating_points(model):
             assert_starts_anew(shadow)
 
 
+@pytest.mark.filterwarnings("ignore:MemVir starts with an empty memory")
 @pytest.mark.parametrize("trained", [False, True])
 def test_what_fits_another_number_of_classes(model, trained):
     other = Whole(classes=9)
@@ -145,6 +147,7 @@ def test_the_best_weights_kept_on_the_cpu():
     assert twin.train_steps(4, seed=1) == expected
 
 
+@pytest.mark.filterwarnings("ignore:MemVir starts with an empty memory")
 @pytest.mark.parametrize("use_buffers", [False, True])
 def test_averaged_model(model, use_buffers):
     average = AveragedModel(
@@ -195,6 +198,7 @@ def test_a_memory_that_is_laid_out_before_the_first_step():
         memvir.allocate_memory(0)
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.parametrize("steps_before", [0, 3])
 def test_distributed_checkpoint(tmp_path, steps_before):
     dcp = pytest.importorskip("torch.distributed.checkpoint")
