@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
+from .core.grid import estimate_nbytes
 from .core.memory import SnapshotMemory
 from .core.progress import Progress
+from .core.snapshots import Snapshots
 from .core.values import integer
+from .pml import specs
 from .pml.plan import Plan, Planner
 from .training.steps import Steps
 
@@ -47,6 +50,15 @@ class Readings(torch.nn.Module):
     _planner: Planner
     _progress: Progress
     _steps: Steps
+
+    estimate_nbytes = staticmethod(estimate_nbytes)
+    supported_losses = staticmethod(specs.supported_losses)
+
+    @classmethod
+    def check_loss_support(cls, loss_name: str) -> None:
+        """Raise ValueError unless a supported loss has this name."""
+        if loss_name not in cls.supported_losses():
+            raise specs.unsupported(loss_name)
 
     @property
     def step(self) -> int:
@@ -174,19 +186,29 @@ class Readings(torch.nn.Module):
 
         1 less this is their drift in one step gap.
         """
-        return next(iter(self._cosines(slice(0, 1))), math.nan)
+        return self._cosine(slice(0, 1))
 
     @property
     def cosine_to_oldest(self) -> float:
         """The same of the oldest snapshot met next."""
-        return next(iter(self._cosines(slice(-1, None))), math.nan)
+        return self._cosine(slice(-1, None))
 
     def cosines_to_snapshots(self) -> list[float]:
         """Mean cosine of today's class weights and each snapshot's, newest first.
 
         The snapshots are those that the next training step will meet.
         """
-        return self._cosines(slice(None))
+        return self._memory.cosines(self._steps.slot, self._plan.class_weights)
+
+    def _cosine(self, which: slice) -> float:
+        now = self._plan.class_weights
+        found = self._memory.cosines(self._steps.slot, now, which)
+        return found[0] if found else math.nan
+
+    def virtual_classes(self) -> Snapshots | None:
+        """A copy of the snapshots that the next training step will meet, or None."""
+        self._steps.settle()
+        return self._memory.snapshots(self._steps.slot)
 
     @property
     def _plan(self) -> Plan:
@@ -197,20 +219,6 @@ class Readings(torch.nn.Module):
         insight = self._progress.insight
         shares = insight.shares if insight else None
         return math.nan if shares is None else shares.means()[index]
-
-    @torch.no_grad()
-    def _cosines(self, which: slice) -> list[float]:
-        """Of some of the snapshots met next, in their order from the newest."""
-        memory, slot = self._memory, self._steps.slot
-        met = [cell for cell, size in enumerate(memory.batch_sizes(slot)) if size]
-        last = memory.schedule.last_slot
-        cells = sorted(met, key=lambda cell: -last(cell, before=slot))[which]
-        if not cells:
-            return []
-        old, now = memory.past(slot).class_weights, self._plan.class_weights
-        cosine = torch.cosine_similarity
-        found = [cosine(now, old[cell].to(now), dim=1).mean() for cell in cells]
-        return torch.stack(found).tolist()
 
     def __getattr__(self, name: str) -> Any:
         """Public attributes of the loss, but for `module`: with it, record-keeper and

@@ -79,7 +79,7 @@ def test_nobody_waits_for_answers_that_come_in_time(slow_device):
     steps(memvir, ragged(0, 12))
     assert Event.waited == 0
     memvir.state_dict()
-    assert Event.waited == 1 and not memvir._bad_batches._answers._pending
+    assert Event.waited == 1 and not memvir._steps.bad._answers._pending
 
 
 def test_labels_of_a_gpu_are_refused_a_step_later(slow_device):
@@ -87,8 +87,8 @@ def test_labels_of_a_gpu_are_refused_a_step_later(slow_device):
     steps(memvir, ragged(0, 3))
     x, y = ragged(1, 1)[0]
     answers = torch.tensor([3.0, 1.0, 1.0])  # labels miss their range by 3
-    memvir._bad_batches._answers._pending.clear()
-    memvir._bad_batches._answers.put(memvir.step - 1, answers)
+    memvir._steps.bad._answers._pending.clear()
+    memvir._steps.bad._answers.put(memvir.step - 1, answers)
     Event.now = memvir.step
     with pytest.raises(ValueError, match="labels of step 2 were not 0 to C-1"):
         memvir(x, y)
@@ -101,9 +101,9 @@ def test_labels_are_refused_at_once_where_ranks_must_agree(monkeypatch):
     seen = []
     taken = batches_.taken
 
-    def recorded(*arguments, may_defer):
+    def recorded(given, ref_emb, shape, may_defer, gather_on):
         seen.append(may_defer)
-        return taken(*arguments, may_defer)
+        return taken(given, ref_emb, shape, may_defer, gather_on)
 
     monkeypatch.setattr(batches_, "taken", recorded)
     for gather in (False, True):
@@ -117,7 +117,7 @@ def test_a_copy_waits_for_what_is_on_its_way(slow_device):
     steps(memvir, batches)
     with pytest.warns(UserWarning, match="Step 4 has NaN"):
         twin = copy.deepcopy(memvir)
-    assert not twin._bad_batches._answers._pending and twin.virtual_classes().steps == (
+    assert not twin._steps.bad._answers._pending and twin.virtual_classes().steps == (
         1,
         3,
     )

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from pytorch_metric_learning import reducers
 
 from pml_memvir import MemVir
-from pml_memvir.core import exact
-from pml_memvir.core import step as step_
+from pml_memvir.core import exact, notes
 from pml_memvir.pml import plan
 
 from .catalog import (
@@ -93,7 +92,7 @@ def test_default_chunks_bound_what_a_step_needs(case, dtype, monkeypatch):
     num_classes, num_steps, batch_size, bound = 200, 40, 40, 2**20
     peaks = []
     for chunk_bytes in (bound, 2**40):
-        monkeypatch.setattr(step_, "CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr(notes, "CHUNK_BYTES", chunk_bytes)
         torch.manual_seed(0)
         memvir = MemVir(case.make(num_classes), num_steps, 0, memory_dtype=dtype)
         generator = torch.Generator().manual_seed(0)

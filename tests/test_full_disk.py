@@ -42,7 +42,9 @@ def finished(tmp_path_factory):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:Exception in thread:pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Exception in thread:pytest.PytestUnhandledThreadExceptionWarning"
+)
 @pytest.mark.parametrize("most", [0, 3_000, 14_000])
 def test_a_run_says_where_and_goes_on_later(finished, tmp_path, most):
     command = ("run", finished / "tiny.yaml", "--output", tmp_path, "--device", "cpu")

@@ -4,6 +4,7 @@ import errno
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_without_fcntl():
     """As on Windows."""
     code = "import sys; sys.modules['fcntl'] = None; import benchmarks.commands.options"
     subprocess.run([sys.executable, "-c", code], check=True)
-    text = open(is_locked.__code__.co_filename).read()
+    text = Path(is_locked.__code__.co_filename).read_text()
     assert "fcntl" not in text
 
 

@@ -37,8 +37,8 @@ DROPPED = {
 CHANGED = {
     "memvir.py": {
         "see `epochs_to_steps`.": "see `losses.memvir.pml.warmup.epochs_to_steps`.",
-        "DataParallel or FullyShardedDataParallel.\n": (
-            "DataParallel or FullyShardedDataParallel.\n"
+        "is asked for second derivatives.\n": (
+            "is asked for second derivatives.\n"
             "        ImportError: torch is older than {torch}, or Python than {python}."
             " (The rest of\n            the library can be used.)\n"
         ),

@@ -5,46 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
-from torch.autograd.function import once_differentiable
-from torch.nn.functional import normalize
 
 from .centers import OneCenter
 
 # Target logits (B,) from plain ones, embeddings (B, D) and their class weights
 # (B, K, D).
 Margin = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-LEAST_LENGTH = 1e-12  # of torch.nn.functional.normalize
-
-
-def unit(vectors: torch.Tensor, p: float | None) -> torch.Tensor:
-    """Vectors (..., D) at unit length by the p-norm; with None as they are."""
-    if p is None:
-        return vectors
-    made = _Unit.apply(vectors) if p == 2 else normalize(vectors, p=p, dim=-1)
-    return cast(torch.Tensor, made)
-
-
-class _Unit(torch.autograd.Function):
-    """As `normalize`, by a fifth of its operations in backward."""
-
-    @staticmethod
-    def forward(ctx: Any, vectors: torch.Tensor) -> torch.Tensor:
-        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-        lengths.clamp_min_(LEAST_LENGTH)
-        made: torch.Tensor = vectors / lengths
-        ctx.save_for_backward(made, lengths)
-        return made
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        made, lengths = ctx.saved_tensors
-        along = (grad * made).sum(dim=-1, keepdim=True)
-        of_vectors: torch.Tensor = grad.addcmul(made, along, value=-1).div_(lengths)
-        return of_vectors
 
 
 @dataclass(frozen=True)

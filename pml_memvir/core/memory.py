@@ -106,6 +106,24 @@ class SnapshotMemory:
             tuple(self.schedule.step_of_slot(s) for s in slots),
         )
 
+    @torch.no_grad()
+    def cosines(
+        self, slot: int, now: torch.Tensor, which: slice = slice(None)
+    ) -> list[float]:
+        """Mean cosines of class weights (C K, D) and those that a slot meets.
+
+        Args:
+            which: of the snapshots, from the newest on.
+        """
+        met = [cell for cell, size in enumerate(self.batch_sizes(slot)) if size]
+        last = self.schedule.last_slot
+        cells = sorted(met, key=lambda cell: -last(cell, before=slot))[which]
+        if not cells:
+            return []
+        old, cosine = self.past(slot).class_weights, torch.cosine_similarity
+        found = [cosine(now, old[cell].to(now), dim=1).mean() for cell in cells]
+        return torch.stack(found).tolist()
+
     def remember(
         self,
         slot: int,

@@ -9,6 +9,8 @@ import torch
 from .kernel import Kernel
 from .snapshots import Notes, Past
 
+CHUNK_BYTES = 256 * 2**20
+
 
 def product(
     out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, alpha: float, add: bool
@@ -28,6 +30,31 @@ def logits(
     product(Z, anchors, candidates.t(), kernel.scale, add=False)
     Z, kept = kernel.centers.logits(Z)
     return (Z.add_(kernel.shift) if kernel.shift else Z), kept
+
+
+def exp(Z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """exp(Z - highest), in place, and the highest of the last dimension."""
+    highest = Z.amax(dim=-1)
+    return Z.sub_(highest.unsqueeze(-1)).exp_(), highest
+
+
+def fitting(
+    kernel: Kernel,
+    own: tuple[torch.Tensor, torch.Tensor],
+    met: tuple[torch.Tensor, torch.Tensor],
+) -> int:
+    """Snapshots whose blocks need no more than CHUNK_BYTES; at least one.
+
+    Args:
+        own: anchors (A, D) and candidates (C, D) of a step.
+        met: those of N snapshots, (N, a, D) and (N, c, D).
+    """
+    (A, D), C = own[0].shape, len(own[1])
+    products = max(A * met[1].shape[1], C * met[0].shape[1], A * C)
+    numbers = kernel.centers.numbers_per_product * products + max(A, C) * D
+    exact = torch.promote_types(own[0].dtype, torch.float32)
+    fits = CHUNK_BYTES // (numbers * exact.itemsize)
+    return max(1, fits - 1)  # a step's own anchors and candidates are one, too
 
 
 @torch.no_grad()

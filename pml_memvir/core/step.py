@@ -12,11 +12,9 @@ import torch
 
 from .insight import Insight, Shares
 from .kernel import Kernel
-from .notes import logits, of_shared_class_weights, product
+from .notes import exp, fitting, logits, of_shared_class_weights, product
 from .reduce import Reduce
 from .snapshots import Notes, Past, real_indices
-
-CHUNK_BYTES = 256 * 2**20
 
 
 class Step:
@@ -31,7 +29,7 @@ class Step:
         reduce: to the loss.
         penalty: (C,), added to the logits of the step's own candidates, and taken from
             those that make terms, but not in what the memory keeps; None: nothing.
-        chunk_steps: snapshots to compute at a time; None: CHUNK_BYTES bounds them.
+        chunk_steps: snapshots to compute at a time; None: as many as fit.
     """
 
     def __init__(
@@ -59,7 +57,9 @@ class Step:
             self.padding = past.padding
             sizes = tuple(len(anchors) if size else 0 for size in sizes)
         self.real = real_indices(sizes, self.met_anchors)
-        self.chunks = list(past.chunks(chunk_steps or self._fitting()))
+        met = self.met_anchors, self.met_candidates
+        most = chunk_steps or fitting(kernel, (self.A, self.C), met)
+        self.chunks = list(past.chunks(most))
         # Of gradients: a unit of all of them, and weights of anchors; None: all are 1.
         self.unit = 1.0
         self.of_actual: torch.Tensor | None = None
@@ -178,7 +178,7 @@ class Step:
         if self.padding is not None:
             Z.masked_fill_(self.padding[chunk], -torch.inf)
         copies = self.kernel.copies(Z, self.labels)
-        E, highest = _exp(Z)
+        E, highest = exp(Z)
         block = self.lse[1:][chunk].t()
         torch.add(E.sum(dim=2).log_(), highest, out=block)
         total = self.lse[: chunk.stop + 1].logsumexp(dim=0)
@@ -199,7 +199,7 @@ class Step:
         """lse(v, t) for a chunk of v, and whole log-sum-exps of their anchors; dC."""
         V = self.met_anchors[chunk].flatten(0, 1).to(self.A.dtype)
         Z, kept = logits(self.kernel, V, self.C)
-        E, highest = _exp(Z)
+        E, highest = exp(Z)
         constants = self.past.lse[chunk]
         shape = constants.shape[:2]
         block = own = (E.sum(dim=1).log_() + highest).view(shape)
@@ -219,8 +219,7 @@ class Step:
 
     def _real(self, of_anchors: torch.Tensor) -> torch.Tensor:
         """Of (N, A) what is of virtual anchors, flattened."""
-        flat = of_anchors.flatten()
-        return flat if self.real is None else flat[self.real]
+        return of_anchors.flatten()[slice(None) if self.real is None else self.real]
 
     def _whole(
         self,
@@ -249,21 +248,3 @@ class Step:
         if total is None:  # a gradient is best laid out as its parameter
             total = torch.empty_like(like, dtype=self.exact)
         return product(total, a, b, self.unit * self.kernel.scale, add)
-
-    def _fitting(self) -> int:
-        """Snapshots at a time that stay below CHUNK_BYTES, at least one."""
-        products = max(
-            len(self.A) * self.met_candidates.shape[1],
-            len(self.C) * self.met_anchors.shape[1],
-            len(self.A) * len(self.C),
-        )
-        numbers = self.kernel.centers.numbers_per_product * products
-        numbers += max(len(self.A), len(self.C)) * self.A.shape[1]
-        fitting = CHUNK_BYTES // (numbers * self.exact.itemsize)
-        return max(1, fitting - 1)  # a step's own anchors and candidates are one, too
-
-
-def _exp(Z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """exp(Z - highest), in place, and the highest of the last dimension."""
-    highest = Z.amax(dim=-1)
-    return Z.sub_(highest.unsqueeze(-1)).exp_(), highest

@@ -13,8 +13,8 @@ from .ahead import CopiedAhead
 from .contents import Contents
 from .form import Form
 from .grid import VECTORS, Size, Tensors, allocate
-from .kernel import unit
 from .schedule import Schedule
+from .unit import unit
 
 
 class Storage:

@@ -11,9 +11,10 @@ import torch
 from ..core import notes
 from ..core.exact import exact
 from ..core.form import Form
-from ..core.kernel import Kernel, ProxyAnchor, unit
+from ..core.kernel import Kernel, ProxyAnchor
 from ..core.memory import SnapshotMemory
 from ..core.snapshots import Batch, Notes, Outcome
+from ..core.unit import unit
 from ..core.values import integer
 from . import reduction
 from .concatenation import concatenation
@@ -56,6 +57,11 @@ class Plan:
     @property
     def embedding_size(self) -> int:
         return self.spec.embedding_size(self.loss)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """C and D."""
+        return self.form.num_classes, self.embedding_size
 
     def fit(self, memory: SnapshotMemory, device: torch.device) -> str:
         """Have a memory follow the loss.
@@ -171,7 +177,8 @@ class Planner:
         last = self._last
         is_current = last is not None and last[1].spec is nearest(type(loss))
         if last is None or not is_current or not last[0].is_still(loss):
-            last = self._last = Seen(loss), self._make(loss)
+            made = self._make(loss)
+            last = self._last = Seen(loss), made
         return last[1]
 
     def _make(self, loss: Any) -> Plan:

@@ -15,13 +15,13 @@ from pytorch_metric_learning.utils import common_functions as c_f
 
 from ..core.snapshots import Snapshots
 from .concatenation import concatenation
-from .specs import LossSpec, is_built_in
+from .specs import LossSpec, is_built_in, spec_of
 
 # Above it, a copy and its growth would make a constructor slow: not tried then.
 MOST_NUMBERS = 2**25
 
 
-def try_once(loss: torch.nn.Module, spec: LossSpec) -> None:
+def try_once(loss: torch.nn.Module) -> None:
     """Raise ValueError for a loss that would fail as soon as there are virtual classes.
 
     A copy of it is called with four made-up embeddings, and with four virtual ones
@@ -32,7 +32,7 @@ def try_once(loss: torch.nn.Module, spec: LossSpec) -> None:
     """
     if is_built_in(loss):
         return
-    name = type(loss).__name__
+    name, spec = type(loss).__name__, spec_of(loss)
     try:
         inspect.signature(loss.forward).bind(None, None, None)
     except TypeError as mismatch:

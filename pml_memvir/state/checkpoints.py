@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,9 @@ import torch
 from ..core.form import Form
 from ..core.memory import SnapshotMemory
 from ..core.progress import Progress
-from ..core.ranks import rank_and_world_size
 from ..core.warn import warn
 from . import tensors, version_1
+from .owner import Owner
 
 PREFIX = "memory."
 _COUNTED = ("calls", "warmup_steps", "num_virtual_steps", "num_non_finite")
@@ -65,22 +65,19 @@ class Checkpoints:
             self._is_strict = None
 
     def save(
-        self, prefix: str, settings: Mapping[str, Any], gather: bool, with_memory: bool
+        self, owner: Owner, prefix: str, with_memory: bool
     ) -> dict[str, torch.Tensor]:
-        """What goes into a state dict. As in any, large tensors are the live ones.
-
-        Args:
-            gather: whether the memory is of all ranks.
-        """
+        """What goes into a state dict. As in any, large tensors are the live ones."""
         counters = {name: getattr(self._progress, name) for name in _COUNTED}
-        counters |= zip(("rank", "world_size"), _owner(gather))
+        counters |= zip(("rank", "world_size"), owner.rank_and_world_size)
+        settings = owner.settings(self._memory.schedule)
         memory = self._memory if with_memory else None
         state = tensors.save(counters, settings, memory)
         return {f"{prefix}{PREFIX}{name}": tensor for name, tensor in state.items()}
 
     def load(
         self,
-        wrapper: Any,
+        owner: Owner,
         state_dict: dict[str, Any],
         prefix: str,
         local_metadata: Any,
@@ -96,15 +93,15 @@ class Checkpoints:
         Raises:
             CheckpointError: something is missing, damaged, or of other settings.
         """
+        wrapper, schedule = owner.wrapper, self._memory.schedule
         try:
-            state = self._taken_out(state_dict, prefix, wrapper._plan.form)
+            state = self._taken_out(state_dict, prefix, owner.plan.form)
             is_plain = not state and self._move_plain(wrapper, state_dict, prefix)
             lacking = [] if is_plain else tensors.missing(state)
             loaded = None
             if state and not lacking:
-                owner = _owner(wrapper._gather)
-                settings, schedule = wrapper._settings(), self._memory.schedule
-                loaded = tensors.load(state, settings, owner, schedule)
+                settings, mine = owner.settings(schedule), owner.rank_and_world_size
+                loaded = tensors.load(state, settings, mine, schedule)
             names = [f"{PREFIX}{name}" for name in lacking]
             if len(names) == len(tensors.COUNTERS) + 1:
                 names = [f"{PREFIX}*, the memory,"]
@@ -211,11 +208,6 @@ class Checkpoints:
 
 
 _OURS = ("loss.", PREFIX)
-
-
-def _owner(gather: bool) -> tuple[int, int]:
-    """Whose memory it is, by rank and world size; a gathered one is of no rank."""
-    return (0, 1) if gather else rank_and_world_size()
 
 
 def _copy(loss: torch.nn.Module) -> torch.nn.Module:

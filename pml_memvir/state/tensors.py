@@ -19,7 +19,7 @@ from ..core.grid import Size
 from ..core.memory import SnapshotMemory
 from ..core.schedule import Schedule
 from .seal import seal_of, sealed_track
-from .text import check_settings, counter, form_of, has_data, pack, unpack
+from .text import check_settings, counter_in, form_of, has_data, pack, unpack
 
 VERSION = 3
 READ = (2, 3)  # a 2 differs in names only
@@ -125,7 +125,7 @@ def load(
     Raises:
         ValueError: something is of a wrong type, shape or value, or of other settings.
     """
-    counters = {name: _counter(name, state[name]) for name in COUNTERS}
+    counters = {name: counter_in(name, state[name]) for name in COUNTERS}
     if counters["version"] not in (*READ, None):
         raise ValueError(
             f"MemVir's state must be of version {VERSION}, got {counters['version']}"
@@ -185,15 +185,6 @@ _NO_MEMORY = (
 
 def _integer(value: int) -> torch.Tensor:
     return torch.tensor(value, dtype=torch.long, device="cpu")
-
-
-def _counter(name: str, value: Any) -> int | None:
-    """The number in a tensor of one, rounded down; None if it is not finite."""
-    is_one = isinstance(value, torch.Tensor) and value.numel() == 1
-    if not is_one or value.is_complex() or not has_data(value):
-        found = tuple(value.shape) if isinstance(value, torch.Tensor) else value
-        raise ValueError(f"{name} must be a tensor of one integer, got {found!r}")
-    return counter(name, int(value)) if bool(value.isfinite()) else None
 
 
 def _check_type(name: str, value: Any) -> None:

@@ -64,6 +64,15 @@ def counter(name: str, value: Any) -> int:
     return number
 
 
+def counter_in(name: str, value: Any) -> int | None:
+    """The number in a tensor of one, rounded down; None if it is not finite."""
+    is_one = isinstance(value, torch.Tensor) and value.numel() == 1
+    if not is_one or value.is_complex() or not has_data(value):
+        found = tuple(value.shape) if isinstance(value, torch.Tensor) else value
+        raise ValueError(f"{name} must be a tensor of one integer, got {found!r}")
+    return counter(name, int(value)) if bool(value.isfinite()) else None
+
+
 def form_of(text: Any) -> Form:
     try:
         form = Form(**text)

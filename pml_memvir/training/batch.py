@@ -12,24 +12,37 @@ from . import processes
 NOT_APPLICABLE = "MemVir needs labels and does not support ref_emb"
 
 
+Given = tuple[Any, Any, Any]  # embeddings, labels and indices_tuple
+
+
 def taken(
-    embeddings: torch.Tensor,
-    labels: Any,
-    indices_tuple: Any,
+    given: Given,
+    ref_emb: Any,
     shape: tuple[int, int],
     may_defer: bool,
-) -> Batch:
+    gather_on: torch.device | None,
+) -> Batch | None:
     """A batch, checked; labels on a GPU are only clamped if this `may_defer`.
 
     A label of C or more would silently be one of a virtual class.
 
     Args:
         shape: C and D.
+        gather_on: make one batch of those of all ranks, which talk to each other on
+            this device; None: take this rank's.
+
+    Returns:
+        None where it is none that MemVir can take: see NOT_APPLICABLE.
 
     Raises:
         TypeError, ValueError: it does not fit.
     """
     num_classes, embedding_size = shape
+    if gather_on is not None:
+        given = gathered(*given, ref_emb, embedding_size, gather_on)
+    elif given[1] is None or ref_emb is not None:
+        return None
+    embeddings, labels, indices_tuple = given
     check(embeddings, labels, embedding_size)
     whole = labels.long()  # C may be more than their own type can hold
     misfits = None
@@ -66,7 +79,7 @@ def gathered(
     ref_emb: Any,
     embedding_size: int,
     device: torch.device,
-) -> tuple[torch.Tensor, torch.Tensor, Any]:
+) -> Given:
     """The batches of all ranks. An error of one rank is an error of all.
 
     Args:

@@ -52,8 +52,8 @@ class Hints:
         self._changed_after = 0  # micro-batches of a step
 
     def in_evaluation(self, embeddings: torch.Tensor) -> None:
-        """Before a call in evaluation mode with gradients on."""
-        if embeddings.requires_grad:
+        """Before a call that is no training call."""
+        if torch.is_grad_enabled() and embeddings.requires_grad:
             self._say(IN_EVALUATION)
 
     def before_call(

@@ -10,7 +10,9 @@ from ..core.form import Form
 from ..core.memory import SnapshotMemory
 from ..core.progress import Progress
 from ..core.snapshots import Batch, Notes, Outcome
+from ..core.warn import warn
 from .bad_batches import BadBatches
+from .hints import Hints
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Steps:
         self, memory: SnapshotMemory, progress: Progress, bad_batches: BadBatches
     ) -> None:
         self.memory, self.progress, self.bad = memory, progress, bad_batches
-        self.schedule = memory.schedule
+        self.schedule, self.hints = memory.schedule, Hints()
         self._unfinished: _Left | None = None  # of a step that was interrupted
 
     @property
@@ -53,6 +55,12 @@ class Steps:
     def begin(self) -> None:
         """Have all answers that the next call's memory depends on."""
         self.settle(self.progress.calls - self.schedule.calls_until_met)
+
+    def look_at(self, batch: Batch, weight: torch.nn.Parameter) -> None:
+        """Before a batch is used, say what is likely to be a mistake."""
+        micro_batch = self.schedule.lane(self.progress.calls)
+        self.hints.before_call(weight, micro_batch, self.schedule.accumulation_steps)
+        self.bad.before_step(self.step, batch.embeddings, weight)
 
     def end(self, outcome: Outcome, batch: Batch, form: Form) -> None:
         """End this step: all that can fail first, then what it leaves behind."""
@@ -96,6 +104,13 @@ class Steps:
         self.memory.storage.reset()
         self.bad.reset()
         self.progress.num_virtual_steps, self.progress.insight = 0, None
+
+    def empty_for(self, reason: str) -> None:
+        """Empty the memory with a warning, if there is a reason."""
+        if reason:
+            warn(f"MemVir's memory is emptied: {reason}.")
+            self.reset()
+            self.progress.num_emptied += 1
 
     def _finish(self) -> None:
         """Do what is left to be done of a step; after an interrupt, once more."""
