@@ -10,7 +10,7 @@ from rich.console import Console
 from benchmarks.report import ReportError
 from benchmarks.study import Study, write_reports
 from benchmarks.study.cells import SHOWN
-from benchmarks.study.figures import GAIN, LOSS, OPEN, forest
+from benchmarks.study.figures import GAIN, LOSS, OPEN, forest, scatter
 from benchmarks.study.reports import built, with_tables
 from benchmarks.study.tables import Tables
 
@@ -75,6 +75,29 @@ def test_a_figure_of_a_table(tmp_path):
     bars = [c.lines[2][0].get_segments()[0][:, 0].tolist() for c in axes.containers]
     assert bars == [[1.0, 3.0], [-2.0, -1.0], [-1.0, 2.0]]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(shown.loss)
+
+
+def test_a_figure_over_another_column():
+    shown = pd.DataFrame(
+        {
+            "arm": ["A, narrow", "A, wide", "B, wide", "B, of one seed"],
+            "cosine": ["0.99", "0.90", "0.80", "0.70"],
+            "gain": [
+                "-1.0 [-2.0, +0.5]",
+                "+2.0 [+1.0, +3.0]",
+                "+1.0 [+0.9, +1.1]",
+                "+4",
+            ],
+        }
+    )
+    figure = scatter(shown, "cosine")
+    (axes,) = figure.axes
+    points = [c.lines[0].get_xydata().tolist() for c in axes.containers]
+    assert points == [[[0.99, -1.0], [0.9, 2.0]], [[0.8, 1.0]]]
+    bars = axes.containers[0].lines[2][0].get_segments()
+    assert [bar[:, 1].tolist() for bar in bars] == [[-2.0, 0.5], [1.0, 3.0]]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["A", "B"]
 
 
 def test_a_figure_is_named_as_the_section_says(tmp_path):

@@ -1,4 +1,4 @@
-"""A figure of a table of differences."""
+"""Figures of a table of differences. The table's numbers are what is drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GAIN, LOSS, OPEN = "C0", "C1", "0.6"
 def forest(table: pd.DataFrame) -> Figure:
     """A panel a column that has differences, a line a row: means and intervals.
 
-    Grey is what is not clearly different from 0. The table's numbers are what is drawn.
+    Grey is what is not clearly different from 0.
     """
     rows = [mathtext(name) for name in table.iloc[:, 0]]
     table = table.reset_index(drop=True)  # rows are places
@@ -44,4 +44,30 @@ def forest(table: pd.DataFrame) -> Figure:
     figure.supxlabel(
         "points, 95% interval; grey where it includes 0", fontsize="medium"
     )
+    return figure
+
+
+def scatter(table: pd.DataFrame, against: str) -> Figure:
+    """The first differences of a table, a point a row, against another column.
+
+    Rows that begin alike, up to a comma, have one color.
+    """
+    heads = {h: table[h].str.extract(DIFFERENCE).astype(float) for h in table.columns}
+    head = next(head for head, numbers in heads.items() if numbers["mean"].count())
+    points = heads[head].assign(
+        x=pd.to_numeric(table[against], errors="coerce"),
+        group=table.iloc[:, 0].str.partition(",")[0],
+    )
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color="black", lw=0.8)
+    for name, of in points.dropna().groupby("group", sort=False):
+        ends = [of["mean"] - of["low"], of["high"] - of["mean"]]
+        axes.errorbar(
+            of["x"], of["mean"], ends, fmt="o", capsize=2, lw=1, label=mathtext(name)
+        )
+    axes.set_xlabel(mathtext(against))
+    axes.set_ylabel(f"{mathtext(head)}, points, 95% interval")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
     return figure

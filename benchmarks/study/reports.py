@@ -20,7 +20,7 @@ from ..report.page import Section
 from ..report.run import write
 from ..report.runs import Runs
 from .errors import NotPicked
-from .figures import forest
+from .figures import forest, scatter
 from .settings import filled
 from .study import Study
 from .tables import Tables
@@ -61,7 +61,9 @@ def write_reports(study: Study, output: Path, console: Console) -> None:
                 for table in tables.values():
                     if "figure" in table.attrs:
                         name = re.sub(r"[^\w.-]", "_", table.attrs["figure"])
-                        write_png(folder / f"{name}.png", forest(table))
+                        against = table.attrs["against"]
+                        drawn = scatter(table, against) if against else forest(table)
+                        write_png(folder / f"{name}.png", drawn)
         else:
             (folder / TABLES_FILE).unlink(missing_ok=True)
     beside = output.parent

@@ -52,6 +52,7 @@ class Tables:
                     table.attrs["left"] = words
                     if node.get("figure"):
                         table.attrs["figure"] = filled(node["figure"], context, place)
+                        table.attrs["against"] = node.get("against")
                     made[filled(node["heading"], context, place)] = table
         return made
 
