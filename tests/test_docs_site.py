@@ -125,9 +125,8 @@ def test_faults_fail_the_build_and_are_named(tmp_path):
     assert "::: pml_memvir.losses.ProxyNCA" in losses
     (docs / "api" / "losses.md").write_text(losses.replace("losses.ProxyNCA", "MemVir"))
     module = tmp_path / "pml_memvir" / "pml" / "warmup.py"
-    code, found = re.subn(
-        r'(-> int:\n)    """.*?"""\n', r"\1", module.read_text(), 1, 16
-    )
+    docstring = re.compile(r'(-> int:\n)    """.*?"""\n', re.DOTALL)
+    code, found = docstring.subn(r"\1", module.read_text(), count=1)
     assert found
     module.write_text(code)
     built = build(tmp_path, tmp_path / "site")

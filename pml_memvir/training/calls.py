@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-_interpreters: Any = getattr(getattr(torch._C, "_functorch"), "get_interpreter_stack")
+_innermost: Any = getattr(getattr(torch._C, "_functorch"), "peek_interpreter_stack")
 
 # Compiled code calls the loss as it is: its steps differ in what they meet.
 is_compiling: Any = getattr(
@@ -51,11 +51,11 @@ def refuse(module: torch.nn.Module, is_step: bool) -> None:
             f"MemVir does not work within {wrapper}: leave the loss out of it, or use "
             "torch.nn.parallel.DistributedDataParallel for the loss"
         )
-    names = [interpreter.key().name.lower() for interpreter in _interpreters() or ()]
-    if names:
+    if (transform := _innermost()) is not None:
+        name = transform.key().name.lower()
         raise RuntimeError(
-            f"MemVir was called within a transform of torch.func ({', '.join(names)}), "
-            "whose tensors cannot be kept: use backward(), torch.autograd.grad or "
+            f"MemVir was called within a transform of torch.func ({name}), whose "
+            "tensors cannot be kept: use backward(), torch.autograd.grad or "
             "torch.autograd.functional"
         )
     if is_step and torch._C._current_graph_task_id() != -1:
