@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from pytorch_metric_learning import losses as pml
 
@@ -135,6 +136,14 @@ def norm_softmax(**kwargs: Any) -> MemVir:
     """The MemVir of most tests; always of the same weights."""
     torch.manual_seed(0)
     return MemVir(own.NormSoftmax(NUM_CLASSES, EMBEDDING_SIZE).double(), **kwargs)
+
+
+def fused_adam(parameters: Any, lr: float) -> torch.optim.Optimizer:
+    """It leaves alone the counter by which a change in place is known."""
+    try:
+        return torch.optim.Adam(parameters, lr=lr, fused=True)
+    except RuntimeError:  # it has been for GPUs alone
+        pytest.skip("this PyTorch has no fused Adam for the CPU")
 
 
 def train(

@@ -183,4 +183,4 @@ def test_memory_is_told_before(tmp_path):
     output = io.StringIO()
     config = tiny.config({"num_epochs_train": 1})
     run_trial(config, 0, 0, tmp_path, torch.device("cpu"), Console(file=output))
-    assert "evaluation needs about 0.00 GB" in output.getvalue()
+    assert "evaluation needs about 0.0 MB" in output.getvalue()

@@ -133,6 +133,7 @@ def test_bad_requests(tmp_path, console):
         (("birds", tmp_path / "a"), "expected one of cub200, .*got 'birds'"),
         (("cub200", tmp_path / "a"), "archives or to download one"),
         (("cub200", tmp_path / "a", [tmp_path / "b.tgz"]), "b.tgz is not a file"),
+        (("folders", tmp_path / "a", [tmp_path]), "is a folder, which needs no"),
         (("inshop", tmp_path / "a", [], None, True), "cannot be downloaded autom"),
     ]:
         with pytest.raises(DatasetError, match=message):

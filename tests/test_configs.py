@@ -110,6 +110,7 @@ def test_a_file_of_ones_own_on_top_of_presets(tmp_path):
 
 def test_a_preset_as_a_layer(tmp_path):
     """It need not be a file: it is its loss's, its data set's and its own."""
+    pytest.importorskip("torchvision", reason="transforms are torchvision's")
     path = tmp_path / "arm.yaml"
     path.write_text("on_top_of: [cars196/proxy_nca_memvir]\nnum_epochs_train: 30\n")
     config, preset = load(str(path)), load("cars196/proxy_nca_memvir")

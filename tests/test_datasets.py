@@ -182,6 +182,21 @@ def test_folders(tmp_path):
         ImageFolders(tmp_path, "test", allow_shared_classes=True)
 
 
+def test_folders_in_halves(tmp_path):
+    """Classes of training and testing differ; the middle one is for testing."""
+    names = [f"{name}/{number}.png" for name in "bca" for number in range(2)]
+    small.write_files(tmp_path, {name: small.picture(0) for name in names})
+    with pytest.raises(DatasetError, match="train has no folders of classes") as said:
+        ImageFolders(tmp_path, "train")
+    assert "halves=True" in str(said.value)
+    train, test = (ImageFolders(tmp_path, s, halves=True) for s in ("train", "test"))
+    assert relative(train) == ["a/0.png", "a/1.png"] and train.labels == [0, 0]
+    assert test.labels == [1, 1, 2, 2] and test.class_names == ["a", "b", "c"]
+    small.write_files(tmp_path, {"alone/a/1.png": small.picture(0)})
+    with pytest.raises(DatasetError, match="one class"):
+        ImageFolders(tmp_path / "alone", "train", halves=True)
+
+
 def test_images_in_memory_are_decoded_once(tmp_path):
     """By all data sets that keep them; what a transform draws on is a copy."""
     members = {

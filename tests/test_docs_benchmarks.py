@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 
 from benchmarks.__main__ import main  # noqa: E402
-from benchmarks.config import load, load_values  # noqa: E402
+from benchmarks.config import differences, load, load_values  # noqa: E402
 from benchmarks.config.loading import OVERLAYS  # noqa: E402
 from benchmarks.config.search import ranges  # noqa: E402
 
@@ -16,16 +16,27 @@ PAGE = (Path(__file__).parent.parent / "docs" / "benchmarks.md").read_text()
 
 
 def test_own_configs_of_the_page(tmp_path):
+    pytest.importorskip("torchvision", reason="transforms are torchvision's")
     blocks = re.findall(r"```yaml\n# (mine/\S+)\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     (tmp_path / "mine").mkdir()
     for name, text in blocks:
         (tmp_path / name).write_text(text)
-    config = load(str(tmp_path / "mine" / "cosface_memvir.yaml"))
-    assert config.experiment_name == "mine/cosface_memvir"
-    assert config.dataset == {"ImageFolders": {"root": "data/mine"}}
+    memvir, plain = (
+        load(str(tmp_path / "mine" / f"proxy_anchor{ending}.yaml"))
+        for ending in ("_memvir", "")
+    )
+    assert memvir.baseline == plain.experiment_name == "mine/proxy_anchor"
+    changed = {line.partition(":")[0] for line in differences(plain, memvir)}
+    assert {key.partition(".")[0] for key in changed} == {
+        "experiment_name",
+        "baseline",
+        "loss_funcs",
+    }
+    config = memvir
+    assert config.dataset == {"ImageFolders": {"root": "pictures", "halves": True}}
     assert list(config.models["trunk"]) == ["resnet18"]
-    assert config.trainer["MetricLossOnly"]["batch_size"] == 64
+    assert config.trainer["MetricLossOnly"]["batch_size"] == 32
     assert list(config.transforms["eval"]) == ["Resize", "CenterCrop"]
 
 

@@ -6,7 +6,7 @@ import torch
 from pml_memvir import MemVir
 from pml_memvir.core.schedule import Schedule
 
-from .catalog import CASES, NUM_CLASSES, batch, norm_softmax, ragged
+from .catalog import CASES, NUM_CLASSES, batch, fused_adam, norm_softmax, ragged
 from .reference import NaiveMemVir, relative_error
 
 AN_EPOCH, K = 5, 3  # micro-batches: steps of three and of two
@@ -158,11 +158,7 @@ def optimized(memvir, ends_steps, epochs=3, make=torch.optim.SGD, k=3, a=AN_EPOC
                     memvir.end_step()
 
 
-def fused(parameters, lr):
-    return torch.optim.Adam(parameters, lr=lr, fused=True)
-
-
-@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam, fused])
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam, fused_adam])
 @pytest.mark.parametrize("k, a", [(3, 5), (2, 3), (4, 3), (4, 10)])
 def test_steps_that_are_not_the_optimizers_are_pointed_out_once(make, k, a, recwarn):
     def memvir():

@@ -15,6 +15,7 @@ import torch  # noqa: E402
 
 from benchmarks.config import ConfigError, load_saved, registry, save  # noqa: E402
 from benchmarks.processor import processor  # noqa: E402
+from benchmarks.protocol.check import Checker  # noqa: E402
 from benchmarks.protocol.environment import git_state  # noqa: E402
 from benchmarks.protocol.evaluation import evaluate  # noqa: E402
 from benchmarks.protocol.history import History  # noqa: E402
@@ -171,8 +172,12 @@ def test_no_figure_of_embeddings_that_are_all_alike(tmp_path, capsys):
 
 
 def test_memvir_that_does_nothing_is_told(tmp_path, capsys):
-    run(tmp_path, {"num_epochs_train": 1})  # 6 steps, as many as warm-up has
+    short = {"num_epochs_train": 1}  # 6 steps, as many as warm-up has
+    run(tmp_path, short)
     assert "MemVir does nothing in this run" in capsys.readouterr().out
+    checker = Checker(torch.device("cpu"))
+    assert "nothing in this run" in checker.check(tiny.config(short)).idle
+    assert checker.check(tiny.config({"num_epochs_train": 2})).idle == ""
     run(tmp_path / "longer", {"num_epochs_train": 2})
     assert "does nothing" not in capsys.readouterr().out
 

@@ -204,7 +204,11 @@ def test_second_derivatives_are_refused_but_by_concatenation(case):
     with pytest.raises(RuntimeError, match="algorithm='concatenation'"):
         squared_gradient(fast, x)
     inputs, penalty = squared_gradient(reference, x)
-    penalty.backward()
+    try:
+        penalty.backward()
+    except NotImplementedError:
+        assert case.name == "ProxyNCALoss" and torch.__version__ < "2.2"
+        pytest.skip("this PyTorch has no second derivative of cdist")
     step = 1e-5 * torch.randn_like(x)
     ahead, behind = (squared_gradient(reference, x + d)[1] for d in (step, -step))
     assert relative_error((inputs.grad * step).sum(), (ahead - behind) / 2) <= 1e-5

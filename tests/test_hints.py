@@ -11,7 +11,7 @@ from pytorch_metric_learning import trainers
 from pml_memvir import MemVir
 from pml_memvir.training.hints import UNCHANGED_STEPS
 
-from .catalog import BY_NAME, batch, norm_softmax
+from .catalog import BY_NAME, batch, fused_adam, norm_softmax
 
 
 def one(seed=0):
@@ -115,7 +115,7 @@ def optimizer(make):
     [
         by_hand,
         optimizer(torch.optim.SGD),
-        optimizer(lambda p, lr: torch.optim.Adam(p, lr=lr, fused=True)),
+        optimizer(fused_adam),
     ],
 )
 def test_class_weights_that_change(make_step):

@@ -69,7 +69,7 @@ def test_the_table_by_hand(tmp_path):
         ["published, Table 4", "", "86.5"],
         ["its difference", "", "+5.0"],
     ]
-    assert "ours, not official: cars196/softmax_memvir.\n" in text["report.md"]
+    assert "authors: cars196/softmax.\n" in text["report.md"]
     best = rows(text["report.md"], "cars196, selection: best_on_test")
     assert ["seed 0", "", "80.00 (1)"] in [row[:3] for row in best]
 
@@ -128,6 +128,26 @@ def test_unpaired_seeds_are_named(tmp_path):
     texts = " ".join(notes(result))
     assert "leaves out seeds that only softmax has finished: 1." in texts
     assert "leaves out seeds that only softmax_memvir has finished: 2." in texts
+
+
+def test_what_else_differs_between_the_arms_of_a_pair_is_told(tmp_path):
+    root, value = tmp_path / "a", of_values(0.5)
+    same = "dataset: {Cars196: {root: %s}}\n"
+    experiment(root, "cars196/softmax", value, config=same % "here")
+    for arm, more in (
+        ("memvir", ""),
+        ("memvir_m", "sampler: {MPerClassSampler: {}}\n"),
+    ):
+        name = f"cars196/softmax_{arm}"
+        config = same % "elsewhere" + more
+        experiment(root, name, value, "cars196/softmax", config=config)
+    found = [
+        note for note in notes(build(read([root]))) if "more than the loss" in note
+    ]
+    assert found == [
+        "cars196/softmax_memvir_m and cars196/softmax differ in more than the loss: "
+        "sampler."
+    ]
 
 
 def test_a_figure_has_the_versions_of_its_own_arms(tmp_path):

@@ -1,6 +1,7 @@
 """What MemVir saw in training: from a run through its history to the report."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -103,6 +104,20 @@ def test_memvir_that_met_nothing_is_told(folder, tmp_path):
     assert not [n for n in notes(build(read([folder]))) if "no virtual classes" in n]
     experiment.run(tiny.config({"num_epochs_train": 1}), tmp_path, CPU)  # warm-up only
     assert [n for n in notes(build(read([tmp_path]))) if "no virtual classes" in n]
+
+
+@pytest.mark.parametrize("cosine, is_told", [(0.98, False), (0.995, True)])
+def test_a_gap_in_which_hardly_anything_moves_is_told(
+    folder, tmp_path, cosine, is_told
+):
+    root = tmp_path / "close"
+    shutil.copytree(folder, root)
+    for path in root.rglob("history.json"):
+        data = json.loads(path.read_text())
+        data["epochs"][-1]["memvir"]["cosine_to_newest"] = cosine
+        path.write_text(json.dumps(data))
+    found = [note for note in notes(build(read([root]))) if "hardly drift" in note]
+    assert bool(found) == is_told
 
 
 @pytest.mark.parametrize("memvir", [3, {"actual_loss": "high"}])

@@ -202,6 +202,8 @@ def test_a_memory_that_is_laid_out_before_the_first_step():
 @pytest.mark.parametrize("steps_before", [0, 3])
 def test_distributed_checkpoint(tmp_path, steps_before):
     dcp = pytest.importorskip("torch.distributed.checkpoint")
+    if not hasattr(dcp, "save"):
+        pytest.skip("PyTorch 2.1 has other functions for it")
     torch.manual_seed(0)
     source, target = Whole(), Whole()
     source.train_steps(10)

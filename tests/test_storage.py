@@ -227,7 +227,11 @@ def test_snapshots_too_large_for_their_new_dtype_become_holes(how):
     else:
         memvir.half()
     dtype = memvir.W.dtype
-    memvir(x.to(dtype), y)
+    try:
+        memvir(x.to(dtype), y)
+    except RuntimeError:
+        assert torch.__version__ < "2.2"
+        pytest.skip("this PyTorch has no products of float16 on the CPU")
     assert memvir.num_virtual_steps == 1  # not 2: step 1 is a hole
     assert memvir.virtual_classes().steps == (2,)  # step 0 is too old
     for _ in range(3):

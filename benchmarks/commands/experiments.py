@@ -146,7 +146,7 @@ def check(
 
     options.quiet_bars()
     from ..protocol.check import Checker
-    from ..protocol.progress import RANDOM, has_random_weights
+    from ..protocol.progress import random_weights
 
     console = plain_console()
     checker = Checker(options.torch_device(device))
@@ -165,9 +165,9 @@ def check(
                 problems[cell] = None
     for problem in problems:
         console.print(f"- {problem}", highlight=False, soft_wrap=True)
-    random = [c.experiment_name for c in configs if has_random_weights(c)]
-    if random:
-        console.print(f"{RANDOM} in {', '.join(random)}", soft_wrap=True)
+    for config, row in zip(configs, found):
+        for said in filter(None, (random_weights(config), row.idle)):
+            console.print(f"{row.name}: {said}", highlight=False, soft_wrap=True)
     good = [row.builds == "ok" if build_only else row.ready for row in found]
     console.print(f"{sum(good)} of {len(good)} configs are ready")
     if not all(good):

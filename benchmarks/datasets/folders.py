@@ -21,6 +21,9 @@ DEPTH = 3  # archives wrap a data set in so many folders at most
 class ImageFolders(ImageFiles):
     """Your own data set: root/train/<class>/* and root/test/<class>/*.
 
+    Or, with `halves`, root/<class>/*: the first half of the classes, by name, is for
+    training and the second for testing, as is usual for CUB200 and CARS196.
+
     Classes are told apart by the names of their folders, in whichever Unicode form;
     images in folders within them are theirs, too. Hidden files are left out, and so are
     files that are no images by their names, with a warning that names them.
@@ -44,14 +47,27 @@ class ImageFolders(ImageFiles):
         target_transform: Callable[[int], Any] | None = None,
         *,
         allow_shared_classes: bool = False,
+        halves: bool = False,
         **checks: bool,
     ) -> None:
-        self.allow_shared_classes = allow_shared_classes
+        self.allow_shared_classes, self.halves = allow_shared_classes, halves
         super().__init__(root, split, transform, target_transform, **checks)
 
     def generate_split(self) -> None:
-        folders = {part: class_folders(self.root / part) for part in self.SPLITS}
-        names = {part: list(dict.fromkeys(map(nfc, folders[part]))) for part in folders}
+        if self.halves:
+            folders = class_folders(self.root)
+            middle = len(folders) // 2
+            if not middle:
+                raise DatasetError(f"{self.root} has one class", "Add another")
+            self.class_names = list(map(nfc, folders))
+            first = self.split == "train"
+            self._take(self.root, folders[:middle] if first else folders[middle:])
+            return
+        try:
+            parts = {part: class_folders(self.root / part) for part in self.SPLITS}
+        except DatasetError as error:
+            raise DatasetError(error.problem, self.remedy()) from error
+        names = {part: list(dict.fromkeys(map(nfc, parts[part]))) for part in parts}
         shared = [name for name in names["test"] if name in set(names["train"])]
         if shared and not self.allow_shared_classes:
             raise DatasetError(
@@ -60,7 +76,7 @@ class ImageFolders(ImageFiles):
                 "Rename or move their folders, or: allow_shared_classes=True",
             )
         self.class_names = list(dict.fromkeys(names["train"] + names["test"]))
-        self._take(self.root / self.split, folders[self.split])
+        self._take(self.root / self.split, parts[self.split])
 
     def _take(self, root: Path, folders: Sequence[str]) -> None:
         """The images of these folders, and labels by `class_names`."""
@@ -82,7 +98,8 @@ class ImageFolders(ImageFiles):
     def remedy(self) -> str:
         return (
             f"Expected images as {self.root}/train/<class>/* and "
-            f"{self.root}/test/<class>/*"
+            f"{self.root}/test/<class>/*, of different classes; or as "
+            f"{self.root}/<class>/* and halves=True"
         )
 
     @classmethod

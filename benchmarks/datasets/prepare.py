@@ -69,6 +69,11 @@ def prepare(
             f"Name them ({cls.NEEDS})",
         )
     for path in [*archives, *([] if annotations is None else [annotations])]:
+        if path.is_dir() and cls.NAME == "folders":
+            raise DatasetError(
+                f"{path} is a folder, which needs no preparing",
+                f"Use it as it is: dataset.{cls.__name__}.root={path}",
+            )
         if not path.is_file():
             raise DatasetError(f"{path} is not a file", "Name the file that you have")
     root.parent.mkdir(parents=True, exist_ok=True)

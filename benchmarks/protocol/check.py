@@ -26,12 +26,17 @@ UNKNOWN = "-"
 
 @dataclass
 class Findings:
-    """One config's; each field is "ok", says what is wrong, or is UNKNOWN."""
+    """One config's; each field is "ok", says what is wrong, or is UNKNOWN.
+
+    Attributes:
+        idle: that MemVir would have no virtual classes, or "".
+    """
 
     name: str
     builds: str
     data: str
     weights: str
+    idle: str = ""
 
     @property
     def ready(self) -> bool:
@@ -70,8 +75,10 @@ class Checker:
     def check(self, config: Config) -> Findings:
         """Look for data and weights, then rehearse with them, or with stand-ins."""
         weights, data = self.look_for_weights(config), self.look_for_data(config)
-        builds = _outcome(lambda: self._rehearse(config, weights == data == "ok"))
-        return Findings(config.experiment_name, builds, data, weights)
+        idle: list[str] = []
+        all_there = weights == data == "ok"
+        builds = _outcome(lambda: idle.append(self._rehearse(config, all_there)))
+        return Findings(config.experiment_name, builds, data, weights, *idle)
 
     def look_for_weights(self, config: Config) -> str:
         """Whether there are the trunk's."""
@@ -89,22 +96,19 @@ class Checker:
         parts = (config.dataset, config.transforms, config.split_manager)
         return self._once((*parts, config.models), look)
 
-    def _rehearse(self, config: Config, all_there: bool) -> None:
+    def _rehearse(self, config: Config, all_there: bool) -> str:
         fold = None if num_folds(config) is None else 0
-        if all_there:
-            rehearse(config, fold, self.device)
-            return
-        config = _without_weights(config)
-        if self.look_for_data(config) == "ok":
-            rehearse(config, fold, self.device)
-            return
+        if not all_there:
+            config = _without_weights(config)
+        if all_there or self.look_for_data(config) == "ok":
+            return rehearse(config, fold, self.device)[1]
         name, _ = split_spec(config.dataset, "dataset")
         dataset_class: Any = find("dataset", name, "dataset")
 
         def stand_in(split: str, arguments: dict[str, Any], transform: Any) -> StandIn:
             return StandIn(dataset_class.PUBLISHED, split, transform)
 
-        rehearse(config, fold, self.device, stand_in)
+        return rehearse(config, fold, self.device, stand_in)[1]
 
     def _once(self, spec: Any, action: Any) -> str:
         key = repr(spec)

@@ -73,13 +73,15 @@ def _transform(config: Config, preprocessing: Any, key: str) -> Compose:
 def make_sampler(config: Config, splits: Splits, batch_size: int) -> Any:
     if config.sampler is None:
         return None
-    return build(
-        "sampler",
-        config.sampler,
-        "sampler",
-        fill={
-            "labels": splits.train.labels,
-            "batch_size": batch_size,
-            "length_before_new_iter": len(splits.train),
-        },
-    )
+    fill = {
+        "labels": splits.train.labels,
+        "batch_size": batch_size,
+        "length_before_new_iter": len(splits.train),
+    }
+    try:
+        return build("sampler", config.sampler, "sampler", fill=fill)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error} (batch_size is {batch_size}, and there are {splits.num_classes} "
+            "classes to train on)"
+        ) from error

@@ -57,7 +57,7 @@ def run(
     check_place(folder, output)
     folds = num_folds(config)
     if not (folder / CONFIG_FILE).exists():  # mistakes show before anything is written
-        size = rehearse(config, folds_of(folds)[0], device)
+        size, _ = rehearse(config, folds_of(folds)[0], device)
         console.print(size, highlight=False, soft_wrap=True)
         free_memory()
     folder.mkdir(parents=True, exist_ok=True)

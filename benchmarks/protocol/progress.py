@@ -17,12 +17,36 @@ from .trial import Trial
 
 R1 = "precision_at_1"
 RANDOM = "the trunk begins with random weights: no weights or checkpoint are named"
+FROZEN = "freeze_trunk_batchnorm leaves its batch norms without statistics of images"
 
 
 def has_random_weights(config: Config) -> bool:
     """Whether nothing says where the trunk's weights come from."""
     _, arguments = split_spec(config.models.get("trunk"), "models.trunk")
     return not any(arguments.get(word) for word in WEIGHTS)
+
+
+def random_weights(config: Config) -> str:
+    """What is to be said of them; "" where the trunk has weights."""
+    if not has_random_weights(config):
+        return ""
+    _, trainer = split_spec(config.trainer, "trainer")
+    return (
+        f"{RANDOM}, and {FROZEN}" if trainer.get("freeze_trunk_batchnorm") else RANDOM
+    )
+
+
+def idle(trial: Trial) -> str:
+    """That MemVir has no virtual classes in a whole run; "" where it has."""
+    loss = trial.loss_funcs.get("metric_loss")
+    total = trial.steps_per_epoch * trial.config.num_epochs_train
+    if not isinstance(loss, MemVir) or loss.warmup_steps + loss.step_gap + 1 < total:
+        return ""
+    return (
+        "MemVir does nothing in this run: its first virtual classes come "
+        f"{loss.step_gap + 1} steps after the warm-up of {loss.warmup_steps}, and the "
+        f"run has {total} steps"
+    )
 
 
 def describe(trial: Trial, console: Console) -> None:
@@ -38,25 +62,18 @@ def describe(trial: Trial, console: Console) -> None:
     )
     if needed := evaluation_nbytes(trial):
         console.print(
-            f"an evaluation needs about {needed / 1e9:,.2f} GB", highlight=False
+            f"an evaluation needs about {needed / 1e6:,.1f} MB", highlight=False
         )
-    if has_random_weights(trial.config):
-        console.print(RANDOM, highlight=False, soft_wrap=True)
+    if said := random_weights(trial.config):
+        console.print(said, highlight=False, soft_wrap=True)
     if isinstance(loss, MemVir):
         console.print(
             f"MemVir: num_steps {loss.num_steps}, step_gap {loss.step_gap}, "
             f"warm-up {loss.warmup_steps} steps",
             highlight=False,
         )
-        total = trial.steps_per_epoch * trial.config.num_epochs_train
-        if loss.warmup_steps + loss.step_gap + 1 >= total:
-            console.print(
-                "MemVir does nothing in this run: its first virtual classes "
-                f"come {loss.step_gap + 1} steps after the warm-up, and the run has "
-                f"{total} steps",
-                style="bold",
-                highlight=False,
-            )
+    if said := idle(trial):
+        console.print(said, style="bold", highlight=False, soft_wrap=True)
 
 
 def evaluation_nbytes(trial: Trial) -> int | None:

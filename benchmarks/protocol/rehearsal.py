@@ -22,6 +22,7 @@ from ..config.errors import in_words
 from ..datasets.errors import DatasetError
 from ..files import FULL, naming
 from .data import MakeDataset
+from .progress import idle
 from .records import naming_database
 from .sanity import check_images
 from .trial import Trial, build_trial
@@ -46,7 +47,7 @@ def rehearse(
     fold: int | None,
     device: torch.device | None,
     make_dataset: MakeDataset | None = None,
-) -> str:
+) -> tuple[str, str]:
     """Read images, evaluate, train a step or two, save and load; all is forgotten.
 
     With a few images each time, and everything else as the config says.
@@ -55,7 +56,7 @@ def rehearse(
         make_dataset: see `build_trial`.
 
     Returns:
-        how large a checkpoint is, in words.
+        how large a checkpoint is, in words, and what `idle` says.
 
     Raises:
         ConfigError: something does not work, or a part is not used; says what.
@@ -73,7 +74,7 @@ def rehearse(
                     check_images(trial.splits)
                 _evaluate(trial)
                 _train(trial)
-                return _save_and_load(trial, folder / "models")
+                return _save_and_load(trial, folder / "models"), idle(trial)
 
 
 def _evaluate(trial: Trial) -> None:

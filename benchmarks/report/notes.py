@@ -13,7 +13,12 @@ from .pack import MEMVIR
 from .published import published, sources
 from .runs import NO_FOLD, Runs
 from .selection import NEED_VALIDATION, SELECTIONS
+from .tables import last_insights
 
+DRIFT, TOO_CLOSE = "cosine_to_newest", 0.99
+# Of a config: what names a run, or is what arms differ in.
+NOT_COMPARED = ("experiment_name", "baseline", "source", "seeds", "loss_funcs")
+PLACES = ("root", "checkpoint", "dataloader_num_workers", "in_memory", "log_freq")
 PACKAGES = ("torch", "pytorch-metric-learning", "pml-memvir")
 
 
@@ -93,8 +98,15 @@ def notes(report: Report) -> list[str]:
                     f"{arm} minus {table.arm[other]} leaves out seeds that only "
                     f"{table.arm[one]} has finished: {', '.join(map(str, alone))}."
                 )
-    if ours := list(table.index[table.source != "official"]):
-        texts.append(f"Settings are ours, not official: {', '.join(ours)}.")
+    official = ", ".join(table.index[table.source == "official"]) or "no arm here"
+    texts.append(f"With the settings of the paper's authors: {official}.")
+    texts += _of_pairs(report)
+    seen = last_insights(runs)
+    if narrow := [n for n in table.index if seen.get((n, DRIFT), 0) > TOO_CLOSE]:
+        texts.append(
+            "Class weights that hardly drift in a gap, so that old copies teach little "
+            f"(cosine to the newest snapshot above {TOO_CLOSE}): {', '.join(narrow)}."
+        )
     used = {one.source for name in table.index for one in published(name)}
     texts += [
         f"Published, {of['label']}: {of['reference']}: {of['what']}."
@@ -102,6 +114,31 @@ def notes(report: Report) -> list[str]:
         if source in used
     ]
     return texts
+
+
+def _of_pairs(report: Report) -> Iterator[str]:
+    """What else differs between an arm and its baseline."""
+    config = report.runs.experiments.config
+    for arm, other in report.baselines.items():
+        keys = dict.fromkeys([*config[arm], *config[other]])
+        differing = [
+            key
+            for key in keys
+            if key not in NOT_COMPARED
+            and _settings(config[arm].get(key)) != _settings(config[other].get(key))
+        ]
+        if differing:
+            yield (
+                f"{arm} and {other} differ in more than the loss: "
+                f"{', '.join(differing)}."
+            )
+
+
+def _settings(value: Any) -> Any:
+    """Without what results do not depend on."""
+    if not isinstance(value, dict):
+        return value or None
+    return {k: _settings(v) for k, v in value.items() if k not in PLACES}
 
 
 def _of_arm(report: Report, name: str) -> Iterator[str]:
@@ -123,8 +160,8 @@ def _of_arm(report: Report, name: str) -> Iterator[str]:
     with_memvir = "MemVir" in str(arm.config.get("loss_funcs"))
     if with_memvir and complete and name not in set(of_memvir):
         yield (
-            f"{name}: MemVir tells of no virtual classes: the warm-up was as long as "
-            "the training, or its loss goes by concatenation."
+            f"{name}: MemVir tells of no virtual classes: the warm-up and a gap were "
+            "as long as the training, or its loss goes by concatenation."
         )
     for dataset, selection, arms in report.sections():
         if dataset == arm.dataset:

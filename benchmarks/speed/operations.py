@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from pml_memvir import MemVir
 from pml_memvir.training.deferred import DeferredAnswers
@@ -46,7 +46,7 @@ class Operations(TorchDispatchMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
-        tensors = tree_leaves((args, kwargs, result))
+        tensors, _ = tree_flatten((args, kwargs, result))
         devices = {x.device.type for x in tensors if isinstance(x, torch.Tensor)}
         is_work = function.overloadpacket.__name__ not in NO_WORK
         self.count += is_work and not function.is_view and self.device in devices

@@ -92,19 +92,18 @@ class Runner:
         log = job.log(self.folder)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks", *job.arguments(self.folder)],
-                cwd=ROOT,
-                env={
-                    **KEEP_FREED_MEMORY,
-                    **os.environ,
-                    "OMP_NUM_THREADS": str(self.threads),
-                },
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
-            with self._lock:
+            threads = {"OMP_NUM_THREADS": str(self.threads)}
+            with self._lock:  # it is known to `stop` as soon as it is there
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "benchmarks", *job.arguments(self.folder)],
+                    cwd=ROOT,
+                    env={**KEEP_FREED_MEMORY, **os.environ, **threads},
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                )
                 self._running.add(process)
+                if self._stopping:
+                    process.terminate()
             _, status, usage = os.wait4(process.pid, 0)
             with self._lock:
                 self._running.discard(process)
