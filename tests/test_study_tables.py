@@ -48,6 +48,18 @@ def test_quarters_of_the_training(tmp_path):
     assert row == ["cosface", "2", *map(cell, (-9, -19, 15, 15))]
 
 
+def test_rows_that_end_earlier(tmp_path):
+    rows = (
+        '[{of: main.memvir, label: "{loss}"}, '
+        '{of: main.memvir, until: 2, label: "{loss} until 2"}]'
+    )
+    made = compared(
+        tmp_path, f"{{heading: q, head: loss, rows: {rows}, columns: [{{head: gain}}]}}"
+    )
+    *_, whole, earlier = table_of(made_of(made), "q")
+    assert whole == ["cosface", cell(15)] and earlier == ["cosface until 2", cell(-19)]
+
+
 OTHERS = """
             heading: wide
             head: memory

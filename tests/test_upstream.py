@@ -81,7 +81,9 @@ def tree(kit, sdist, tmp_path_factory):
 def test_all_checks_pass(kit):
     checks = ["import", "old torch", "tests", "example", "black", "isort", "flake8"]
     assert re.findall(r"^(\w+(?: \w+)?) +passed", kit[1], flags=re.M) == checks
-    assert int(re.search(r"(\d+) tests$", kit[1], flags=re.M)[1]) >= 9
+    assert (
+        int(re.search(r"(\d+) tests$", kit[1], flags=re.M)[1]) >= 8
+    )  # 3.12.1 counts no skipped one
 
 
 def test_the_patch_has_all_of_the_plugin_and_is_free_of_it(kit):

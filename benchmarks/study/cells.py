@@ -142,7 +142,7 @@ class Cell:
             key,
             metric_name(str(metric)),
             self.column.get("selection", PICKED),
-            self.column.get("until"),
+            self.column.get("until", self.context.get("until")),
             self.column.get("seeds_until"),
         )
 

@@ -116,6 +116,8 @@ class Tables:
                     contexts = [context]
                     if "of" in source:
                         contexts = self._of_jobs(source, context, place)
+                    if "until" in source:
+                        contexts = [{**c, "until": source["until"]} for c in contexts]
                     rows += [(filled(source["label"], c, place), c) for c in contexts]
             except NotPicked:
                 continue
