@@ -1,8 +1,13 @@
-"""In what form the memory holds snapshots."""
+"""In what form the memory holds snapshots, and how vectors are brought to it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import normalize
 
 # Of what each algorithm keeps numbers beside a snapshot: its anchors.
 ANCHORS = {
@@ -11,6 +16,7 @@ ANCHORS = {
     "concatenation": None,
 }
 ALGORITHMS = tuple(ANCHORS)
+LEAST_LENGTH = 1e-12  # of torch.nn.functional.normalize
 
 
 @dataclass(frozen=True)
@@ -47,3 +53,31 @@ class Form:
                     f"({other.algorithm})"
                 )
         return ""
+
+
+def unit(vectors: torch.Tensor, p: float | None) -> torch.Tensor:
+    """Vectors (..., D) at unit length by the p-norm; with None as they are."""
+    if p is None:
+        return vectors
+    made = _Unit.apply(vectors) if p == 2 else normalize(vectors, p=p, dim=-1)
+    return cast(torch.Tensor, made)
+
+
+class _Unit(torch.autograd.Function):
+    """As `normalize`, by a fifth of its operations in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: torch.Tensor) -> torch.Tensor:
+        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+        lengths.clamp_min_(LEAST_LENGTH)
+        made: torch.Tensor = vectors / lengths
+        ctx.save_for_backward(made, lengths)
+        return made
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        made, lengths = ctx.saved_tensors
+        along = (grad * made).sum(dim=-1, keepdim=True)
+        of_vectors: torch.Tensor = grad.addcmul(made, along, value=-1).div_(lengths)
+        return of_vectors

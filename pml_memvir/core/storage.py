@@ -11,10 +11,9 @@ import torch
 
 from .ahead import CopiedAhead
 from .contents import Contents
-from .form import Form
+from .form import Form, unit
 from .grid import VECTORS, Size, Tensors, allocate
 from .schedule import Schedule
-from .unit import unit
 
 
 class Storage:

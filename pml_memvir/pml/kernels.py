@@ -13,8 +13,8 @@ import torch
 from pytorch_metric_learning import distances
 
 from ..core.centers import MaxOfCenters, OneCenter, SoftmaxOfCenters
+from ..core.form import LEAST_LENGTH
 from ..core.kernel import Kernel, Margin, ProxyAnchor, RowSoftmax
-from ..core.unit import LEAST_LENGTH
 
 
 def softmax(loss: Any) -> Kernel | None:

@@ -10,11 +10,10 @@ import torch
 
 from ..core import notes
 from ..core.exact import exact
-from ..core.form import Form
+from ..core.form import Form, unit
 from ..core.kernel import Kernel, ProxyAnchor
 from ..core.memory import SnapshotMemory
 from ..core.snapshots import Batch, Notes, Outcome
-from ..core.unit import unit
 from ..core.values import integer
 from . import reduction
 from .concatenation import concatenation

@@ -18,8 +18,7 @@ from ..core.form import Form
 from ..core.grid import Size
 from ..core.memory import SnapshotMemory
 from ..core.schedule import Schedule
-from .seal import seal_of, sealed_track
-from .text import check_settings, counter_in, form_of, has_data, pack, unpack
+from . import text as in_text
 
 VERSION = 3
 READ = (2, 3)  # a 2 differs in names only
@@ -68,14 +67,14 @@ def save(
     state = {name: _integer(counters[name]) for name in COUNTERS}
     form = None if memory is None else memory.storage.contents.form
     text = {"settings": settings, "form": None if form is None else asdict(form)}
-    state[TEXT] = pack(text)
+    state[TEXT] = in_text.pack(text)
     if memory is not None:
         memory.storage.finish()
-        contents, track = memory.storage.contents, sealed_track(
+        contents, track = memory.storage.contents, in_text.sealed_track(
             memory.schedule, counters["calls"]
         )
         state |= {**tables(contents, memory.schedule), **contents.tensors}
-        state[SEAL] = _integer(seal_of(contents.tensors, track))
+        state[SEAL] = _integer(in_text.seal_of(contents.tensors, track))
     return state
 
 
@@ -98,7 +97,9 @@ def missing(state: Mapping[str, Any]) -> list[str]:
     if any(name in state for name in (*BOOKKEEPING, SEAL, *STORAGE)):
         names += [*BOOKKEEPING, SEAL]
         sizes = state.get("batch_sizes")
-        is_filled = isinstance(sizes, torch.Tensor) and has_data(sizes) and sizes.any()
+        is_filled = (
+            isinstance(sizes, torch.Tensor) and in_text.has_data(sizes) and sizes.any()
+        )
         if is_filled or any(name in state for name in STORAGE):
             names += STORAGE
     return [name for name in names if name not in state]
@@ -125,13 +126,13 @@ def load(
     Raises:
         ValueError: something is of a wrong type, shape or value, or of other settings.
     """
-    counters = {name: counter_in(name, state[name]) for name in COUNTERS}
+    counters = {name: in_text.counter_in(name, state[name]) for name in COUNTERS}
     if counters["version"] not in (*READ, None):
         raise ValueError(
             f"MemVir's state must be of version {VERSION}, got {counters['version']}"
         )
     known = {name: value for name, value in counters.items() if value is not None}
-    text = unpack(state[TEXT])
+    text = in_text.unpack(state[TEXT])
     is_exact = all(state[name].dtype == torch.long for name in COUNTERS)
     if text is None or not is_exact or len(known) < len(COUNTERS):
         return Loaded(known, None, _NO_MEMORY)
@@ -143,8 +144,10 @@ def load(
         return Loaded(known, None, reason.format(*saved, *owner))
     if "class_weights" not in state:
         return Loaded(known, Contents())
-    check_settings(text.get("settings"), settings)
-    form, given = form_of(text.get("form")), {name: state[name] for name in STORAGE}
+    in_text.check_settings(text.get("settings"), settings)
+    form, given = in_text.form_of(text.get("form")), {
+        name: state[name] for name in STORAGE
+    }
     for name, value in {n: state[n] for n in (*BOOKKEEPING, *STORAGE)}.items():
         _check_type(name, value)
     num_weights = form.num_classes * form.num_centers
@@ -171,7 +174,9 @@ def load(
             f"the memory's tensors do not fit together: {'; '.join(misfits)}"
         )
     contents = _contents(state, size, form, schedule)
-    if seal_of(given, sealed_track(schedule, known["calls"])) != int(state[SEAL]):
+    if in_text.seal_of(given, in_text.sealed_track(schedule, known["calls"])) != int(
+        state[SEAL]
+    ):
         return Loaded(known, None, _NO_MEMORY)
     _check_values(contents, schedule)
     return Loaded(known, contents)
@@ -193,7 +198,7 @@ def _check_type(name: str, value: Any) -> None:
     kind = kinds.get(name, "floats")
     if not isinstance(value, torch.Tensor):
         found = type(value).__name__
-    elif not has_data(value):
+    elif not in_text.has_data(value):
         found = f"one without data of its own or of layout {value.layout}"
     else:
         is_float = value.is_floating_point() and value.dtype.itemsize > 1

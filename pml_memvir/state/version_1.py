@@ -11,7 +11,7 @@ from ..core.contents import Contents
 from ..core.form import Form
 from ..core.schedule import Schedule
 from . import tensors, text
-from .seal import seal_of, sealed_track
+from .text import seal_of, sealed_track
 
 NAME = "_extra_state"
 _COUNTERS = tuple(name for name in tensors.COUNTERS if name != "version")
