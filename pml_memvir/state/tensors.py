@@ -70,9 +70,8 @@ def save(
     state[TEXT] = in_text.pack(text)
     if memory is not None:
         memory.storage.finish()
-        contents, track = memory.storage.contents, in_text.sealed_track(
-            memory.schedule, counters["calls"]
-        )
+        contents = memory.storage.contents
+        track = in_text.sealed_track(memory.schedule, counters["calls"])
         state |= {**tables(contents, memory.schedule), **contents.tensors}
         state[SEAL] = _integer(in_text.seal_of(contents.tensors, track))
     return state
@@ -145,9 +144,8 @@ def load(
     if "class_weights" not in state:
         return Loaded(known, Contents())
     in_text.check_settings(text.get("settings"), settings)
-    form, given = in_text.form_of(text.get("form")), {
-        name: state[name] for name in STORAGE
-    }
+    form = in_text.form_of(text.get("form"))
+    given = {name: state[name] for name in STORAGE}
     for name, value in {n: state[n] for n in (*BOOKKEEPING, *STORAGE)}.items():
         _check_type(name, value)
     num_weights = form.num_classes * form.num_centers
@@ -174,9 +172,8 @@ def load(
             f"the memory's tensors do not fit together: {'; '.join(misfits)}"
         )
     contents = _contents(state, size, form, schedule)
-    if in_text.seal_of(given, in_text.sealed_track(schedule, known["calls"])) != int(
-        state[SEAL]
-    ):
+    sealed = in_text.sealed_track(schedule, known["calls"])
+    if in_text.seal_of(given, sealed) != int(state[SEAL]):
         return Loaded(known, None, _NO_MEMORY)
     _check_values(contents, schedule)
     return Loaded(known, contents)
