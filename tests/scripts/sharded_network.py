@@ -6,6 +6,7 @@ is DistributedDataParallel, in rank_R.pth.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def losses(wrap: str, rank: int) -> tuple[list[float], dict[str, torch.Tensor]]:
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
-        values.append(float(loss))
+        values.append(loss.item())
     return values, memvir.state_dict()
 
 
@@ -57,7 +58,9 @@ def main() -> None:
     whole, _ = losses("ddp", rank)
     path = Path(sys.argv[1]) / f"rank_{rank}.pth"
     torch.save({"fsdp": sharded, "ddp": whole, "state": state}, path)
+    dist.barrier()
     dist.destroy_process_group()
+    os._exit(0)  # PyTorch's threads sometimes abort a process that ends by itself
 
 
 if __name__ == "__main__":
