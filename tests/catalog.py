@@ -142,7 +142,8 @@ def fused_adam(parameters: Any, lr: float) -> torch.optim.Optimizer:
     """It leaves alone the counter by which a change in place is known."""
     try:
         return torch.optim.Adam(parameters, lr=lr, fused=True)
-    except RuntimeError:  # it has been for GPUs alone
+    except RuntimeError as error:  # it has been for GPUs alone
+        assert "`fused=True` requires" in str(error)
         pytest.skip("this PyTorch has no fused Adam for the CPU")
 
 

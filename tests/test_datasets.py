@@ -192,6 +192,13 @@ def test_folders_in_halves(tmp_path):
     train, test = (ImageFolders(tmp_path, s, halves=True) for s in ("train", "test"))
     assert relative(train) == ["a/0.png", "a/1.png"] and train.labels == [0, 0]
     assert test.labels == [1, 1, 2, 2] and test.class_names == ["a", "b", "c"]
+    accents = ["cafe\u0301", "caf\xe9"]  # one class, written in two ways
+    small.write_files(
+        tmp_path / "same",
+        {f"{name}/1.png": small.picture(0) for name in [*accents, "d"]},
+    )
+    train = ImageFolders(tmp_path / "same", "train", halves=True)
+    assert train.labels == [0, 0] and train.class_names == ["caf\xe9", "d"]
     small.write_files(tmp_path, {"alone/a/1.png": small.picture(0)})
     with pytest.raises(DatasetError, match="one class"):
         ImageFolders(tmp_path / "alone", "train", halves=True)

@@ -19,6 +19,7 @@ from benchmarks.protocol.check import Checker  # noqa: E402
 from benchmarks.protocol.environment import git_state  # noqa: E402
 from benchmarks.protocol.evaluation import evaluate  # noqa: E402
 from benchmarks.protocol.history import History  # noqa: E402
+from benchmarks.protocol.progress import FROZEN, RANDOM, random_weights  # noqa: E402
 from benchmarks.report.names import metric_label  # noqa: E402
 
 from . import tiny  # noqa: E402
@@ -180,6 +181,14 @@ def test_memvir_that_does_nothing_is_told(tmp_path, capsys):
     assert checker.check(tiny.config({"num_epochs_train": 2})).idle == ""
     run(tmp_path / "longer", {"num_epochs_train": 2})
     assert "does nothing" not in capsys.readouterr().out
+
+
+def test_random_weights_are_told_and_batch_norms_that_stay_so():
+    freeze = {"trainer~APPLY~2": {"freeze_trunk_batchnorm": True}}
+    assert random_weights(tiny.config({})) == RANDOM
+    assert random_weights(tiny.config(freeze)) == f"{RANDOM}, and {FROZEN}"
+    models = {"trunk~OVERRIDE~": {"resnet18": {"checkpoint": "a.pth"}}}
+    assert random_weights(tiny.config({**freeze, "models": models})) == ""
 
 
 def test_images_of_several_sizes_are_found_before_training(tmp_path):

@@ -90,6 +90,33 @@ def test_tables_of_a_page_are_those_of_the_reports(path):
     assert emptied != page == reports.with_tables(emptied, PAGES)
 
 
+def test_the_best_arms_on_tuning_are_those_of_the_table_of_drifts():
+    text = (
+        (PAGES / "wide_gaps" / "tables.md").read_text().partition("## gain against")[2]
+    )
+    best = {}
+    for line in re.findall(r"^\| (\w+, Glyphs, .*) \|$", text, flags=re.MULTILINE):
+        arm, pairs, cosine, gain, _ = map(str.strip, line.split("|"))
+        loss, _, setting = arm.split(", ", 2)
+        if "[" not in gain or "training classes" in setting:
+            continue
+        wide = setting in ("N = 5, M = 500", "plain's rates")
+        factors = loss == "norm_softmax" and pairs == "3" and setting.startswith("N")
+        steps = "20,000" if wide and not factors else "10,000"
+        one = float(gain.split()[0]), cosine
+        best[steps, loss] = max(best.get((steps, loss), one), one)
+    page = TUNING.read_text().partition("## Is there a rule")[2]
+    head, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in re.findall(r"^\| (?:steps|\d).*\|$", page, flags=re.MULTILINE)
+    )
+    found = {
+        (row[0], loss): c for row in rows for loss, c in zip(head[1:], row[1:]) if c
+    }
+    assert found == {key: cosine for key, (_, cosine) in best.items()}
+    assert sum(0.9 <= float(c) <= 0.98 for c in found.values()) == 5 and len(found) == 9
+
+
 def test_every_table_of_the_page_is_of_a_report():
     """None is written by hand: all lie between their marks."""
     page = PAGE.read_text()

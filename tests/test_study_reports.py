@@ -10,7 +10,7 @@ from rich.console import Console
 from benchmarks.report import ReportError
 from benchmarks.study import Study, write_reports
 from benchmarks.study.cells import SHOWN
-from benchmarks.study.figures import GAIN, LOSS, OPEN, forest, scatter
+from benchmarks.study.figures import GAIN, LOSS, OPEN, forest, has_intervals, scatter
 from benchmarks.study.reports import built, with_tables
 from benchmarks.study.tables import Tables
 
@@ -98,6 +98,13 @@ def test_a_figure_over_another_column():
     assert [bar[:, 1].tolist() for bar in bars] == [[-2.0, 0.5], [1.0, 3.0]]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["A", "B"]
+
+
+def test_a_table_of_one_seed_has_no_figure():
+    shown = pd.DataFrame({"arm": ["A"], "cosine": ["0.9"], "gain": ["+1.0"]})
+    assert not has_intervals(shown)
+    shown.loc[1] = ["B", "0.8", "+1.0 [+0.5, +1.5]"]
+    assert has_intervals(shown)
 
 
 def test_a_figure_is_named_as_the_section_says(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -160,6 +161,17 @@ run(Study(Path({str(made.file)!r})), 1, None, ["first"], Console())
     (pid,) = started.read_text().split()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+def test_a_run_that_starts_while_it_is_stopped_is_stopped(made, tmp_path, monkeypatch):
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 600\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    stopped = runner.Runner(made, 1, None)
+    stopped.stop()  # between what `_work` asks and its process
+    status, _ = stopped._train(made.jobs("first")[0])
+    assert status == -signal.SIGTERM
 
 
 def test_overview_shows_what_waits_for_a_pick(made):

@@ -54,19 +54,7 @@ class ImageFolders(ImageFiles):
         super().__init__(root, split, transform, target_transform, **checks)
 
     def generate_split(self) -> None:
-        if self.halves:
-            folders = class_folders(self.root)
-            middle = len(folders) // 2
-            if not middle:
-                raise DatasetError(f"{self.root} has one class", "Add another")
-            self.class_names = list(map(nfc, folders))
-            first = self.split == "train"
-            self._take(self.root, folders[:middle] if first else folders[middle:])
-            return
-        try:
-            parts = {part: class_folders(self.root / part) for part in self.SPLITS}
-        except DatasetError as error:
-            raise DatasetError(error.problem, self.remedy()) from error
+        parts = self._halves() if self.halves else self._parts()
         names = {part: list(dict.fromkeys(map(nfc, parts[part]))) for part in parts}
         shared = [name for name in names["test"] if name in set(names["train"])]
         if shared and not self.allow_shared_classes:
@@ -76,7 +64,29 @@ class ImageFolders(ImageFiles):
                 "Rename or move their folders, or: allow_shared_classes=True",
             )
         self.class_names = list(dict.fromkeys(names["train"] + names["test"]))
-        self._take(self.root / self.split, parts[self.split])
+        root = self.root if self.halves else self.root / self.split
+        self._take(root, parts[self.split])
+
+    def _parts(self) -> dict[str, list[str]]:
+        """Folders of classes, by split."""
+        try:
+            return {part: class_folders(self.root / part) for part in self.SPLITS}
+        except DatasetError as error:
+            raise DatasetError(error.problem, self.remedy()) from error
+
+    def _halves(self) -> dict[str, list[str]]:
+        folders = class_folders(self.root)
+        names = list(dict.fromkeys(map(nfc, folders)))
+        if len(names) < 2:
+            raise DatasetError(
+                f"{self.root} has one class, {names[0]}, and halves need two",
+                "Add another",
+            )
+        first = set(names[: len(names) // 2])
+        parts: dict[str, list[str]] = {"train": [], "test": []}
+        for folder in folders:
+            parts["train" if nfc(folder) in first else "test"].append(folder)
+        return parts
 
     def _take(self, root: Path, folders: Sequence[str]) -> None:
         """The images of these folders, and labels by `class_names`."""

@@ -72,7 +72,8 @@ def prepare(
         if path.is_dir() and cls.NAME == "folders":
             raise DatasetError(
                 f"{path} is a folder, which needs no preparing",
-                f"Use it as it is: dataset.{cls.__name__}.root={path}",
+                f"Use it as it is, dataset.{cls.__name__}.root={path}; with "
+                f"dataset.{cls.__name__}.halves=true if its folders are classes",
             )
         if not path.is_file():
             raise DatasetError(f"{path} is not a file", "Name the file that you have")

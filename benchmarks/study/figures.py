@@ -12,6 +12,11 @@ MOST_BESIDE = 3  # panels, to be legible on a narrow screen
 GAIN, LOSS, OPEN = "C0", "C1", "0.6"
 
 
+def has_intervals(table: pd.DataFrame) -> bool:
+    """Whether there is anything to draw; differences of one pair have none."""
+    return any(table[head].str.fullmatch(DIFFERENCE).any() for head in table.columns)
+
+
 def forest(table: pd.DataFrame) -> Figure:
     """A panel a column that has differences, a line a row: means and intervals.
 

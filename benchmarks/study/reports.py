@@ -20,7 +20,7 @@ from ..report.page import Section
 from ..report.run import write
 from ..report.runs import Runs
 from .errors import NotPicked
-from .figures import forest, scatter
+from .figures import forest, has_intervals, scatter
 from .settings import filled
 from .study import Study
 from .tables import Tables
@@ -59,7 +59,7 @@ def write_reports(study: Study, output: Path, console: Console) -> None:
             write_text(folder / TABLES_FILE, as_markdown(pages))
             for _, _, tables in pages:
                 for table in tables.values():
-                    if "figure" in table.attrs:
+                    if "figure" in table.attrs and has_intervals(table):
                         name = re.sub(r"[^\w.-]", "_", table.attrs["figure"])
                         against = table.attrs["against"]
                         drawn = scatter(table, against) if against else forest(table)

@@ -58,8 +58,8 @@ class Step:
             sizes = tuple(len(anchors) if size else 0 for size in sizes)
         self.real = real_indices(sizes, self.met_anchors)
         met = self.met_anchors, self.met_candidates
-        most = chunk_steps or fitting(kernel, (self.A, self.C), met)
-        self.chunks = list(past.chunks(most))
+        fit = chunk_steps or fitting(kernel, (self.A, self.C), met)
+        self.chunks = list(past.chunks(fit))
         # Of gradients: a unit of all of them, and weights of anchors; None: all are 1.
         self.unit = 1.0
         self.of_actual: torch.Tensor | None = None
@@ -217,9 +217,9 @@ class Step:
             self.dC = self._plus(self.dC, P.t(), V, like=self.C)
         return own, total
 
-    def _real(self, of_anchors: torch.Tensor) -> torch.Tensor:
+    def _real(self, of_met: torch.Tensor) -> torch.Tensor:
         """Of (N, A) what is of virtual anchors, flattened."""
-        return of_anchors.flatten()[slice(None) if self.real is None else self.real]
+        return of_met.flatten() if self.real is None else of_met.flatten()[self.real]
 
     def _whole(
         self,
