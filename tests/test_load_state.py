@@ -10,6 +10,7 @@ import torch
 
 from pml_memvir import MemVir, losses
 from pml_memvir.checkpoints import CheckpointError
+from pml_memvir.state import owner
 
 from .catalog import BY_NAME, CASES, norm_softmax, ragged, train
 
@@ -366,3 +367,22 @@ def test_a_fuzzed_state_is_loaded_whole_or_not_at_all(name, seed):
             assert all(value.isfinite() for value in values), path
         target.load_state_dict(clean)
     assert refused > 30
+
+
+@pytest.mark.parametrize("gather", [True, False])
+def test_a_gathered_memory_is_of_no_rank(gather, monkeypatch):
+    """Any rank can go on with it; one of a rank's own batches is that rank's."""
+    source, target = (
+        norm_softmax(num_steps=2, step_gap=0, gather=gather) for _ in range(2)
+    )
+    train(source, ragged(0, 4))
+    monkeypatch.setattr(owner, "rank_and_world_size", lambda: (0, 2))
+    state = source.state_dict()
+    monkeypatch.setattr(owner, "rank_and_world_size", lambda: (1, 2))
+    if gather:
+        target.load_state_dict(state)
+        assert target.memory_nbytes == source.memory_nbytes > 0
+    else:
+        with pytest.warns(UserWarning, match="is of rank 0 of 2, this .* rank 1 of 2"):
+            target.load_state_dict(state)
+        assert target.memory_nbytes == 0
