@@ -68,18 +68,18 @@ def run(output: Path) -> pd.DataFrame:
 
 def _row(case: Case) -> dict[str, Any]:
     memvir = MemVir(case.loss().float(), N, M)
-    forward, backward = _on_cpu(memvir)
+    forward, in_forward, backward = _on_cpu(memvir)
     assert memvir.num_virtual_steps == N
     if memvir.algorithm_used != "concatenation":  # of which some read numbers
-        forward = _forward_on_gpu(case)
-    plain = _on_cpu(case.loss().float())
+        forward = _forward_on_gpu(case) + in_forward
+    plain_forward, _, plain_backward = _on_cpu(case.loss().float())
     return {
         "loss": case.name,
         "algorithm": memvir.algorithm_used,
         "forward": forward,
         "backward": backward,
-        "plain forward": plain[0],
-        "plain backward": plain[1],
+        "plain forward": plain_forward,
+        "plain backward": plain_backward,
         "torch": torch.__version__.partition("+")[0],
     }
 
@@ -92,25 +92,40 @@ def _batches(device: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         yield x.requires_grad_(), y
 
 
-def _on_cpu(loss: torch.nn.Module) -> tuple[int, int]:
+def _on_cpu(loss: torch.nn.Module) -> tuple[int, int, int]:
+    """Of the forward call, of gradients taken within it, and of the backward."""
+    in_forward, take = 0, torch.autograd.grad
+
+    def grad(*args: Any, **kwargs: Any) -> Any:
+        nonlocal in_forward
+        before = forward.count
+        taken = take(*args, **kwargs)
+        in_forward += forward.count - before
+        return taken
+
     for x, y in _batches("cpu"):
         loss.zero_grad()
-        with Operations("cpu") as forward:
+        in_forward, forward = 0, Operations("cpu")
+        with patch.object(torch.autograd, "grad", grad), forward:
             value = loss(x, y)
         with Operations("cpu") as backward:
             value.backward()
-    return forward.count, backward.count
+    return forward.count, in_forward, backward.count
 
 
 def _forward_on_gpu(case: Case) -> int:
-    """A made-up one, which has no backward; that is the same on a CPU."""
+    """A made-up one, on which nothing goes backward; that is the same on a CPU."""
     loss = case.loss().float()
 
     def put(_: Any, step: int, together: torch.Tensor) -> None:
         together.to("cpu", non_blocking=True)  # nobody can ask such a device
 
+    def grad(_: Any, inputs: Any, **__: Any) -> list[torch.Tensor]:
+        return [torch.empty_like(x) for x in inputs]
+
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with patch.object(DeferredAnswers, "put", put), mode:
+    answers = patch.object(DeferredAnswers, "put", put)
+    with answers, patch.object(torch.autograd, "grad", grad), mode:
         memvir = MemVir(on_the_gpu(loss), N, M)
         for x, y in _batches("cuda"):
             with Operations("cuda") as forward:

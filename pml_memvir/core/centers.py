@@ -48,29 +48,25 @@ class MaxOfCenters(OneCenter):
 
 @dataclass(frozen=True)
 class SoftmaxOfCenters(OneCenter):
-    """Products averaged by their own softmax, then scaled (SoftTriple).
+    """Products averaged by their own softmax (SoftTriple).
 
-    The slope of the average is share (1 + gamma (product - average)).
+    The slope of the average is share (1 + product - average).
 
     Attributes:
         num_centers: K.
-        gamma: scale within the inner softmax.
-        scale: scale of the average.
+        factor: of the average.
     """
 
-    numbers_per_product: ClassVar[int] = 6
+    numbers_per_product: ClassVar[int] = 5
     num_centers: int
-    gamma: float
-    scale: float
+    factor: float
 
     def logits(self, products: torch.Tensor) -> tuple[torch.Tensor, Any]:
         products = products.view(len(products), -1, self.num_centers)
-        shares = (self.gamma * products).softmax(dim=2)
+        shares = products.softmax(dim=2)
         average = (shares * products).sum(dim=2)
-        with torch.no_grad():
-            slope = products - average.unsqueeze(2)
-            slope.mul_(self.gamma).add_(1).mul_(shares).mul_(self.scale)
-        return self.scale * average, slope
+        slope = torch.addcmul(shares, shares, products - average.unsqueeze(2))
+        return average.mul_(self.factor), slope.mul_(self.factor)
 
     def grad(self, grad: torch.Tensor, kept: Any) -> torch.Tensor:
         slope: torch.Tensor = kept

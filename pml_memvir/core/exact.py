@@ -58,8 +58,7 @@ def exact(
         knows what is to be kept of it. No pending backward needs anything of the
         memory, which may be written to at once.
     """
-    terms = kernel.terms(embeddings, class_weights, labels)
-    tensors = (*kernel.ordered(embeddings, class_weights), terms)
+    tensors = kernel.ordered(embeddings, class_weights)
     step = Step(kernel, *tensors, labels, past, reduce, penalty, chunk_steps)
     value: torch.Tensor = Eager.apply(step, *tensors)
     return value, step
@@ -88,4 +87,4 @@ class Eager(torch.autograd.Function):
                 "was called with create_graph=True: use MemVir(..., "
                 "algorithm='concatenation')"
             )
-        return (None, *(g if g is None else upstream * g for g in ctx.saved_tensors))
+        return (None, *(upstream * gradient for gradient in ctx.saved_tensors))

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 
 from .centers import OneCenter
-
-# Target logits (B,) from plain ones, embeddings (B, D) and their class weights
-# (B, K, D).
-Margin = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+from .margin import Margin, Radial, Targets
 
 
 @dataclass(frozen=True)
@@ -52,23 +48,15 @@ class Kernel(ABC):
             return embeddings, class_weights
         return class_weights, embeddings
 
-    def terms(
-        self,
-        embeddings: torch.Tensor,
-        class_weights: torch.Tensor,
-        labels: torch.Tensor,
-    ) -> torch.Tensor | None:
-        """Terms (A,), with gradients to both; None: logits have all of them in them."""
-        return None
-
     @abstractmethod
     def mark(
-        self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor | None
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        anchors: torch.Tensor,
+        candidates: torch.Tensor,
     ) -> tuple[torch.Tensor, Any]:
         """Change logits (A, C) of a batch over itself where anchors meet their own.
-
-        Args:
-            terms: (A,), where logits do not have them.
 
         Returns:
             terms (A,), and what else `unmark` needs.
@@ -81,7 +69,7 @@ class Kernel(ABC):
         labels: torch.Tensor,
         marked: tuple[torch.Tensor, Any],
         of_terms: torch.Tensor | float,
-    ) -> torch.Tensor | None:
+    ) -> Radial:
         """From the gradient of marked logits that of logits, in place.
 
         Args:
@@ -89,7 +77,8 @@ class Kernel(ABC):
             of_terms: (A,), the gradient of terms; a float is that of each.
 
         Returns:
-            the gradient of terms that logits do not have.
+            what else the gradients of anchors and of their own candidates have in
+            them, or None.
         """
 
     def logsumexp(
@@ -122,32 +111,26 @@ class RowSoftmax(Kernel):
     offset: float = 0.0
     margin: Margin | None = field(default=None, compare=False)
 
-    def terms(
-        self,
-        embeddings: torch.Tensor,
-        class_weights: torch.Tensor,
-        labels: torch.Tensor,
-    ) -> torch.Tensor | None:
-        if self.margin is None:
-            return None
-        num_centers = getattr(self.centers, "num_centers", 1)
-        grouped = class_weights.reshape(-1, num_centers, class_weights.shape[1])
-        targets = grouped.index_select(0, labels)
-        products = self.scale * (targets * embeddings.unsqueeze(1)).sum(dim=2)
-        logits = self.centers.logits(products)[0].view(len(labels))
-        return self.margin(logits, embeddings, targets)
-
     def mark(
-        self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor | None
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        anchors: torch.Tensor,
+        candidates: torch.Tensor,
     ) -> tuple[torch.Tensor, Any]:
         index = labels.unsqueeze(1)
-        if terms is None:
-            terms = logits.gather(1, index).squeeze(1)
-            if not self.offset:
-                return terms, None
+        terms, targets = logits.gather(1, index).squeeze(1), None
+        if self.margin is not None:
+            x = None if self.embedding_norm else anchors
+            w = None if self.class_norm else candidates.index_select(0, labels)
+            targets = Targets.of(self.margin, self.scale, terms, x, w)
+            terms = targets.logits
+        elif self.offset:
             terms.add_(self.offset)
-        logits.scatter_(1, index, terms.to(logits).unsqueeze(1))
-        return terms, None
+        else:
+            return terms, None
+        logits.scatter_(1, index, terms.unsqueeze(1))
+        return terms, targets
 
     def unmark(
         self,
@@ -155,17 +138,15 @@ class RowSoftmax(Kernel):
         labels: torch.Tensor,
         marked: tuple[torch.Tensor, Any],
         of_terms: torch.Tensor | float,
-    ) -> torch.Tensor | None:
-        index = labels.unsqueeze(1)
-        if self.margin is None and isinstance(of_terms, float):
+    ) -> Radial:
+        index, targets = labels.unsqueeze(1), marked[1]
+        if targets is None and isinstance(of_terms, float):
             grad.scatter_(1, index, of_terms, reduce="add")
-            return None
+            return None, None
         whole = grad.gather(1, index).squeeze(1) + of_terms
-        if self.margin is None:
-            grad.scatter_(1, index, whole.unsqueeze(1))
-            return None
-        grad.scatter_(1, index, 0)
-        return whole
+        of_products = whole if targets is None else whole * targets.slope
+        grad.scatter_(1, index, of_products.unsqueeze(1))
+        return (None, None) if targets is None else targets.radial(whole)
 
     def copies(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         index = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
@@ -192,7 +173,11 @@ class ProxyAnchor(Kernel):
     sign_of_terms: ClassVar[int] = 1
 
     def mark(
-        self, logits: torch.Tensor, labels: torch.Tensor, terms: torch.Tensor | None
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        anchors: torch.Tensor,
+        candidates: torch.Tensor,
     ) -> tuple[torch.Tensor, Any]:
         index = labels.unsqueeze(0)
         exponents = 2 * self.shift - logits.gather(0, index)
@@ -209,12 +194,13 @@ class ProxyAnchor(Kernel):
         labels: torch.Tensor,
         marked: tuple[torch.Tensor, Any],
         of_terms: torch.Tensor | float,
-    ) -> None:
+    ) -> Radial:
         terms, exponents = marked
         shares = (exponents - terms.index_select(0, labels)).exp_().neg_()
         if isinstance(of_terms, torch.Tensor):
             of_terms = of_terms.index_select(0, labels)
         grad.scatter_(0, labels.unsqueeze(0), shares.mul_(of_terms).unsqueeze(0))
+        return None, None
 
     def logsumexp(
         self, marked: torch.Tensor, out: torch.Tensor | None = None

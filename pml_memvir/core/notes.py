@@ -73,9 +73,10 @@ def lse_of_self(
     labels: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Terms (A,) and lse(a, a) (A,) of one snapshot."""
-    Z, _ = logits(kernel, *kernel.ordered(embeddings, class_weights))
-    terms, _ = kernel.mark(Z, labels, kernel.terms(embeddings, class_weights, labels))
-    return terms.to(Z), kernel.logsumexp(Z)
+    both = kernel.ordered(embeddings, class_weights)
+    Z, _ = logits(kernel, *both)
+    terms, _ = kernel.mark(Z, labels, *both)
+    return terms, kernel.logsumexp(Z)
 
 
 @torch.no_grad()

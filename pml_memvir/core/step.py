@@ -23,7 +23,6 @@ class Step:
     Args:
         kernel: what the loss makes of anchors and candidates.
         anchors: (A, D), candidates: (C, D), as unit vectors where the kernel says so.
-        terms: (A,), of the actual anchors, where logits do not have them.
         labels: (B,), 0 to C-1.
         past: the snapshots.
         reduce: to the loss.
@@ -37,7 +36,6 @@ class Step:
         kernel: Kernel,
         anchors: torch.Tensor,
         candidates: torch.Tensor,
-        terms: torch.Tensor | None,
         labels: torch.Tensor,
         past: Past,
         reduce: Reduce,
@@ -48,7 +46,6 @@ class Step:
         self.A, self.C, self.penalty = anchors.detach(), candidates.detach(), penalty
         # Log-sum-exps and what is summed have float32 at least.
         self.exact = torch.promote_types(anchors.dtype, torch.float32)
-        self.given_terms = None if terms is None else terms.detach().to(self.exact)
         self.met_anchors, self.met_candidates = kernel.ordered(
             past.embeddings, past.class_weights
         )
@@ -66,7 +63,7 @@ class Step:
         self.of_virtual: torch.Tensor | None = None
 
     def solve(self, with_gradients: bool) -> tuple[torch.Tensor, tuple[Any, ...]]:
-        """The loss and, if wanted, its gradients by anchors, candidates and terms."""
+        """The loss and, if wanted, its gradients by anchors and candidates."""
         is_known = with_gradients and self.reduce.is_linear
         gradients = self._blocks(is_known)
         if with_gradients and not is_known:
@@ -97,7 +94,7 @@ class Step:
 
     def _blocks(
         self, with_gradients: bool, lse: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor | None, ...]:
+    ) -> tuple[torch.Tensor, ...]:
         """Log-sum-exps of all anchors, and gradients as `solve` returns them.
 
         Args:
@@ -106,8 +103,8 @@ class Step:
         A, C, kernel, labels = self.A, self.C, self.kernel, self.labels
         Z, kept = logits(kernel, A, C)
         if self.penalty is not None:
-            penalised = kernel.mark(Z - self.penalty, labels, None)
-        marked = kernel.mark(Z, labels, self.given_terms)
+            penalised = kernel.mark(Z - self.penalty, labels, A, C)
+        marked = kernel.mark(Z, labels, A, C)
         (N, a), b = self.met_anchors.shape[:2], len(A)
         # Over the step's own candidates, and over those of each cell.
         self.lse = A.new_empty(1 + N, b, dtype=self.exact)
@@ -126,10 +123,14 @@ class Step:
             P = Z.sub_(self.total.unsqueeze(1)).exp_()
             if self.of_actual is not None:
                 P.mul_(self.of_actual.unsqueeze(1))
-            d_terms = kernel.unmark(P, labels, marked, of_terms)
+            along_anchors, along_own = kernel.unmark(P, labels, marked, of_terms)
             P = kernel.centers.grad(P, kept).to(A.dtype)
             dA = self._plus(self.dA, P, C, like=A)
             self.dC = self._plus(None, P.t(), A, like=C)
+            if along_anchors is not None:
+                dA.add_(along_anchors, alpha=self.unit)
+            if along_own is not None:
+                self.dC.index_add_(0, labels, along_own, alpha=self.unit)
         virtual = [self._virtual_anchors(c, with_gradients) for c in self.chunks]
         self.lse_of_met = self._whole([part[0] for part in virtual], (N, a), 0)
         copies = [part for part in actual if part is not None]
@@ -140,9 +141,7 @@ class Step:
         self.all_lse, self.all_terms = both.unbind()
         if not with_gradients:
             return ()
-        if d_terms is not None:
-            d_terms = d_terms * self.unit
-        return dA.to(A.dtype), self.dC.to(A.dtype), d_terms
+        return dA.to(A.dtype), self.dC.to(A.dtype)
 
     def _weigh(self, lse: torch.Tensor | None) -> torch.Tensor | float:
         """The gradient of the reducer, in units that all of it has.

@@ -13,8 +13,7 @@ import torch
 from pytorch_metric_learning import distances
 
 from ..core.centers import MaxOfCenters, OneCenter, SoftmaxOfCenters
-from ..core.form import LEAST_LENGTH
-from ..core.kernel import Kernel, Margin, ProxyAnchor, RowSoftmax
+from ..core.kernel import Kernel, ProxyAnchor, RowSoftmax
 
 
 def softmax(loss: Any) -> Kernel | None:
@@ -71,7 +70,7 @@ def arc_face(loss: Any, centers: OneCenter = OneCenter()) -> RowSoftmax | None:
         embedding_norm=p,
         class_norm=p,
         numbers=_margin(loss),
-        margin=_on_cosine(loss, scale),
+        margin=loss.modify_cosine_of_target_classes,
     )
 
 
@@ -90,12 +89,14 @@ def large_margin(loss: Any) -> Kernel | None:
 
 
 def soft_triple(loss: Any) -> Kernel | None:
-    if not _is_softmax_of_products(loss):
-        return None
+    """Within the softmax over centres the scale is `gamma`, of logits `la`."""
     la, gamma, margin = (float(getattr(loss, n)) for n in ("la", "gamma", "margin"))
+    if gamma <= 0 or not _is_softmax_of_products(loss):
+        return None
     p = _norm(loss)
     return RowSoftmax(
-        centers=SoftmaxOfCenters(loss.centers_per_class, gamma, la),
+        gamma,
+        centers=SoftmaxOfCenters(loss.centers_per_class, la / gamma),
         embedding_norm=p,
         class_norm=p,
         numbers=(margin,),
@@ -119,34 +120,8 @@ def _long_vectors(loss: Any, class_norm: float | None) -> Kernel | None:
         scale,
         class_norm=class_norm,
         numbers=_margin(loss),
-        margin=_on_cosine(loss, scale, True, class_norm is None),
+        margin=loss.modify_cosine_of_target_classes,
     )
-
-
-def _on_cosine(
-    loss: Any,
-    scale: float,
-    long_embeddings: bool = False,
-    long_class_weights: bool = False,
-) -> Margin:
-    """The loss's own change of a target's cosine, by which no length is divided."""
-
-    def margin(
-        logits: torch.Tensor, embeddings: torch.Tensor, weights: torch.Tensor
-    ) -> torch.Tensor:
-        cosine, lengths = logits / scale, []
-        if long_embeddings:
-            lengths.append(torch.linalg.vector_norm(embeddings, dim=1))
-        if long_class_weights:
-            lengths.append(torch.linalg.vector_norm(weights[:, 0], dim=1))
-        for length in lengths:
-            cosine = cosine / length.clamp_min(LEAST_LENGTH)
-        target: torch.Tensor = loss.modify_cosine_of_target_classes(cosine)
-        for length in lengths:
-            target = target * length
-        return target * scale
-
-    return margin
 
 
 def _margin(loss: Any) -> tuple[float, ...]:
