@@ -19,7 +19,7 @@ from .pml.trial import try_once
 from .readings import RECORDED, SETTINGS, Readings
 from .state.checkpoints import Checkpoints
 from .state.owner import Owner
-from .training import batch, calls
+from .training import batch, calls, processes
 from .training.bad_batches import BadBatches
 from .training.steps import Steps
 
@@ -153,9 +153,9 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
 
         # Take the batch.
         given = plan.spare_class_weights(embeddings), labels, indices_tuple
-        gather_on = plan.parameter.device if self._gather and is_step else None
-        may_defer = is_step and gather_on is None  # ranks must raise at the same time
-        now = batch.taken(given, ref[0], plan.shape, may_defer, gather_on)
+        is_gathered = is_step and self._gather and processes.are_several()
+        gather_on = plan.parameter.device if is_gathered else None
+        now = batch.taken(given, ref[0], plan.shape, is_step, gather_on)
         if now is None:
             value = self.loss(*given, *(() if ref == (None, None) else ref))
             if is_step:  # and the loss itself has not complained

@@ -46,7 +46,8 @@ def taken(
     check(embeddings, labels, embedding_size)
     whole = labels.long()  # C may be more than their own type can hold
     misfits = None
-    if labels.device.type == "cuda" and may_defer:
+    # Ranks must raise at the same time.
+    if labels.device.type == "cuda" and may_defer and gather_on is None:
         whole, misfits = clamped(whole, num_classes)
     else:
         low, high = whole.aminmax()

@@ -12,6 +12,10 @@ from torch.autograd.function import once_differentiable
 from ..core.ranks import rank_and_world_size
 
 
+def are_several() -> bool:
+    return rank_and_world_size()[1] > 1
+
+
 @dataclass
 class Part:
     """One rank's batch, or the error for which it must not be used.
@@ -50,10 +54,6 @@ def gather(part: Part, device: torch.device) -> tuple[torch.Tensor, torch.Tensor
         ValueError: not all ranks have an indices_tuple, or it has too large an index.
     """
     rank, world_size = rank_and_world_size()
-    if world_size == 1:
-        if part.error is not None:
-            raise part.error
-        return part.embeddings, part.labels, part.indices_tuple
     sizes, needs_gradient = _agree(part, device, world_size)
     embeddings, labels = part.embeddings, part.labels.to(device, torch.long)
     if needs_gradient and not embeddings.requires_grad:
