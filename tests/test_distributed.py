@@ -96,6 +96,9 @@ def test_ranks_together_are_one_process(results, name):
                 else:
                     error = relative_error(mine[key].double(), tensor.double())
                     assert error <= tolerance, where
+        if not scenario.get("uneven"):
+            of_ranks = len(results) if scenario.get("gather") else 1
+            assert steps[name][-1]["most_rows_met"] == ranks.ROWS * of_ranks
 
 
 def test_what_one_rank_refuses_all_refuse(results):

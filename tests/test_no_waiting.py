@@ -5,11 +5,11 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 from pytorch_metric_learning import trainers
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pml_memvir import MemVir
-from pml_memvir.training import deferred
+from pml_memvir.training import batch, deferred, processes
 
 from .catalog import (
     BY_NAME,
@@ -213,6 +213,16 @@ def test_a_copy_that_waits_would_be_seen(no_answers):
         torch.empty(2, device="cuda").to("cpu")
         torch.empty(2, device="cuda").to("cpu", non_blocking=True)
     assert seen.found == [("cuda", "cpu")]
+
+
+def test_a_gathered_batch_is_checked_at_once(no_answers, monkeypatch):
+    """Ranks must raise at the same time."""
+    monkeypatch.setattr(processes, "gather", lambda part, _: (part.embeddings, y, None))
+    with FakeTensorMode():
+        x, y = torch.empty(4, 8, device="cuda"), torch.ones(4, device="cuda").long()
+        assert batch.taken((x, y, None), None, (3, 8), True, None).misfits is not None
+        with pytest.raises(DataDependentOutputException):
+            batch.taken((x, y, None), None, (3, 8), True, x.device)
 
 
 def test_a_trainers_step_on_a_gpu(train_set, no_answers, monkeypatch):

@@ -115,6 +115,8 @@ def run(scenario: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
             }
         )
         descend(parameters, value)
+    met = memvir.virtual_classes()
+    results[-1]["most_rows_met"] = torch.tensor(max(met.batch_sizes))
     return results
 
 
