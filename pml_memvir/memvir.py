@@ -11,6 +11,7 @@ from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 
 from .core.memory import SnapshotMemory
 from .core.progress import Progress
+from .core.ranks import rank_and_world_size
 from .core.schedule import Schedule
 from .core.values import checked_dtype, integer, one_of
 from .pml import refusals
@@ -19,8 +20,7 @@ from .pml.trial import try_once
 from .readings import RECORDED, SETTINGS, Readings
 from .state.checkpoints import Checkpoints
 from .state.owner import Owner
-from .training import batch, calls, processes
-from .training.bad_batches import BadBatches
+from .training import batch, calls
 from .training.steps import Steps
 
 
@@ -116,8 +116,7 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         device = one_of("memory_device", memory_device, ("same", "cpu"))
         memory = SnapshotMemory(schedule, checked_dtype(memory_dtype), device)
         self._memory, self._progress = memory, Progress()
-        bad_batches = BadBatches(memory, self._progress, on_non_finite)
-        self._steps = Steps(memory, self._progress, bad_batches)
+        self._steps = Steps(memory, self._progress, on_non_finite)
         self._checkpoints = Checkpoints(memory, self._progress)
         self._gather = bool(gather)
         self._turn = calls.Turn()
@@ -153,7 +152,7 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
 
         # Take the batch.
         given = plan.spare_class_weights(embeddings), labels, indices_tuple
-        is_gathered = is_step and self._gather and processes.are_several()
+        is_gathered = is_step and self._gather and rank_and_world_size()[1] > 1
         gather_on = plan.parameter.device if is_gathered else None
         now = batch.taken(given, ref[0], plan.shape, is_step, gather_on)
         if now is None:
@@ -217,8 +216,11 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
             CheckpointError: something is missing, damaged, or of another loss or other
                 settings; nothing has been loaded.
         """
-        with self._checkpoints.strictly(strict):
+        self._checkpoints.is_strict = strict
+        try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        finally:
+            self._checkpoints.is_strict = None
 
     def _save_to_state_dict(self, destination: Any, prefix: str, *rest: Any) -> None:
         super()._save_to_state_dict(destination, prefix, *rest)
@@ -231,10 +233,7 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
     ) -> None:
         if any(key.startswith(prefix) for key in state_dict):
             owner = Owner(self, self._plan, self._gather)
-            read = self._checkpoints.load(owner, state_dict, prefix, local, *found)
-            if read.resets:
-                self.reset_memory()
-            self._checkpoints.take_over(read)
+            self._checkpoints.load(owner, state_dict, prefix, local, *found)
         # What is missing or unknown has been told.
         super()._load_from_state_dict(state_dict, prefix, local, False, *found)
 

@@ -217,8 +217,7 @@ class Readings(torch.nn.Module):
 
     def _share(self, index: int) -> float:
         insight = self._progress.insight
-        shares = insight.shares if insight else None
-        return math.nan if shares is None else shares.means()[index]
+        return insight.shares()[index] if insight else math.nan
 
     def __getattr__(self, name: str) -> Any:
         """Public attributes of the loss, but for `module`: with it, record-keeper and

@@ -172,7 +172,8 @@ def test_checks_find_faults(tree, tmp_path, monkeypatch):
     shutil.copytree(tree, broken)
     path = broken / MEMVIR / "core" / "step.py"
     text = path.read_text()
-    wrong = text.replace("logaddexp(block, constants.logsumexp(dim=2))", "clone(block)")
+    whole = "torch.logaddexp(block, constants.logsumexp(dim=2), out=total)"
+    wrong = text.replace(whole, "total.copy_(block)")
     assert wrong != text
     path.write_text(wrong)
     with open(broken / MEMVIR / "core" / "insight.py", "a") as file:

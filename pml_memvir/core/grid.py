@@ -1,15 +1,17 @@
-"""The tensors of the memory: what shapes they have, and how they are allocated."""
+"""All that a memory holds: in what shapes, and how it is allocated."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy
 import torch
+from numpy.typing import NDArray
 
-from .form import ALGORITHMS, ANCHORS
+from .form import ALGORITHMS, ANCHORS, Form
 from .schedule import Schedule
 from .values import checked_dtype, integer, one_of
 
@@ -22,16 +24,14 @@ class Size:
     """What the memory of a schedule is allocated for.
 
     Attributes:
-        algorithm: whose notes are kept beside snapshots.
-        num_weights: C K, class weights of a snapshot.
+        form: of what is stored.
         embedding_size: D.
         batch_size: B, the most embeddings of a snapshot.
         dtype: of class weights and embeddings.
         exact: dtype of the notes.
     """
 
-    algorithm: str
-    num_weights: int
+    form: Form
     embedding_size: int
     batch_size: int
     dtype: torch.dtype
@@ -43,9 +43,10 @@ class Size:
         """Name, shape and dtype of each tensor: (tracks, cells, ...) all of them."""
         of_weights = schedule.num_weights_tracks, schedule.num_cells
         cells = schedule.num_tracks, schedule.num_cells
-        each = {"class_weights": self.num_weights, "embeddings": self.batch_size}
-        anchors = each.get(ANCHORS[self.algorithm] or "", 0)
-        weights = (*of_weights, self.num_weights, self.embedding_size)
+        num_weights = self.form.num_classes * self.form.num_centers
+        each = {"class_weights": num_weights, "embeddings": self.batch_size}
+        anchors = each.get(ANCHORS[self.form.algorithm] or "", 0)
+        weights = (*of_weights, num_weights, self.embedding_size)
         yield "class_weights", weights, self.dtype
         embeddings = (*cells, self.batch_size, self.embedding_size)
         yield "embeddings", embeddings, self.dtype
@@ -56,6 +57,62 @@ class Size:
     def nbytes(self, schedule: Schedule) -> int:
         layout = self.layout(schedule)
         return sum(math.prod(shape) * dtype.itemsize for _, shape, dtype in layout)
+
+
+@dataclass
+class Contents:
+    """What is replaced is replaced as a whole.
+
+    Attributes:
+        batch_sizes: (tracks, cells); 0: an empty cell.
+        stretches: (tracks of class weights, cells), where these are shared: the stretch
+            whose they are; -1: none.
+        note_settings: (tracks,), those that the notes depend on; 0: unknown.
+        tensors: by name, as in Size.layout; none before anything is stored.
+        size: what they are allocated for; None together with the tensors.
+        versions: of tensors when they were last written to from here.
+    """
+
+    batch_sizes: NDArray[numpy.int64]
+    stretches: NDArray[numpy.int64]
+    note_settings: NDArray[numpy.int64]
+    tensors: Tensors = field(default_factory=dict)
+    size: Size | None = None
+    versions: int = 0
+
+    def __post_init__(self) -> None:
+        self.versions = self.versions_now()
+
+    @staticmethod
+    def empty(schedule: Schedule) -> Contents:
+        tracks, cells = schedule.num_tracks, schedule.num_cells
+        return Contents(
+            numpy.zeros((tracks, cells), numpy.int64),
+            numpy.full((schedule.num_weights_tracks, cells), -1, numpy.int64),
+            numpy.zeros(tracks, numpy.int64),
+        )
+
+    def versions_now(self) -> int:
+        """Goes up with each change of snapshots in place."""
+        some = (*VECTORS, "labels") if self.tensors else ()
+        some_tensors = (self.tensors[name] for name in some)
+        return sum(0 if t.is_inference() else t._version for t in some_tensors)
+
+    def filled(self) -> list[list[int]]:
+        """Track and cell of each snapshot."""
+        return numpy.argwhere(self.batch_sizes).tolist()
+
+    def first_bad(self, schedule: Schedule, track: int, cell: int) -> str:
+        """The name of a tensor that has NaN or infinity in a filled cell, or ""."""
+        tensors, weights_track = self.tensors, schedule.weights_track(track)
+        met = self.batch_sizes[track].nonzero()[0].tolist()
+        numbers = {
+            "class_weights": tensors["class_weights"][weights_track, cell],
+            "embeddings": tensors["embeddings"][track, cell],
+            "terms": tensors["terms"][track, cell],
+            "lse": tensors["lse"][track, cell][:, met],
+        }
+        return next((n for n, x in numbers.items() if not x.isfinite().all()), "")
 
 
 def allocate(
@@ -162,11 +219,7 @@ def estimate_nbytes(
     }.items():
         integer(name, value, least=1)
     dtype = checked_dtype(memory_dtype) or torch.float32
-    return Size(
-        one_of("algorithm", algorithm, ALGORITHMS),
-        num_classes * centers_per_class,
-        embedding_size,
-        batch_size,
-        dtype,
-        torch.promote_types(dtype, torch.float32),
-    ).nbytes(schedule)
+    exact = torch.promote_types(dtype, torch.float32)
+    algorithm = one_of("algorithm", algorithm, ALGORITHMS)
+    form = Form(algorithm, num_classes, centers_per_class)
+    return Size(form, embedding_size, batch_size, dtype, exact).nbytes(schedule)

@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
-
-
-@dataclass(frozen=True)
-class Shares:
-    """The softmax of actual embeddings in logarithms, as a step has computed it anyway.
-
-    Attributes:
-        total: (B,), log-sum-exp over actual and virtual classes.
-        actual: (B,), over the actual classes.
-        copies: (B, N), logits of the old copies of each one's own class; -inf where
-            there is no snapshot.
-    """
-
-    total: torch.Tensor
-    actual: torch.Tensor
-    copies: torch.Tensor
-
-    def means(self) -> tuple[float, float, float]:
-        """Mean probability on actual classes, own copies and other copies; sum 1."""
-        actual = (self.actual - self.total).exp().mean()
-        own = (self.copies.logsumexp(dim=1) - self.total).exp().mean()
-        a, b = torch.stack([actual, own]).tolist()
-        return a, b, max(0.0, 1 - a - b)
 
 
 @dataclass(frozen=True)
@@ -37,25 +15,36 @@ class Insight:
     Attributes:
         lse, terms: (R,), of all anchors, actual ones first.
         sign_of_terms: of terms in losses.
-        num_actual: A.
-        shares: None where a loss has no softmax over classes for an embedding.
+        lse_of_self: (A,), of actual anchors over actual candidates.
+        copies: (A, n) each, logits of the old copies of each one's own class; empty
+            where a loss has no softmax over classes.
     """
 
     lse: torch.Tensor
     terms: torch.Tensor
     sign_of_terms: int
-    num_actual: int
-    shares: Shares | None = None
+    lse_of_self: torch.Tensor
+    copies: list[torch.Tensor]
 
     @property
     def actual_losses(self) -> torch.Tensor:
         """(A,), of the actual anchors, before the reducer."""
-        return self._losses[: self.num_actual]
+        return self._losses[: len(self.lse_of_self)]
 
     @property
     def virtual_losses(self) -> torch.Tensor:
         """(R - A,), of virtual anchors; empty without any."""
-        return self._losses[self.num_actual :]
+        return self._losses[len(self.lse_of_self) :]
+
+    def shares(self) -> tuple[float, float, float]:
+        """Mean probability on actual classes, own copies and other copies; sum 1."""
+        if not self.copies:
+            return math.nan, math.nan, math.nan
+        total = self.lse[: len(self.lse_of_self)]
+        actual = (self.lse_of_self - total).exp().mean()
+        own = (torch.cat(self.copies, dim=1).logsumexp(dim=1) - total).exp().mean()
+        a, b = torch.stack([actual, own]).tolist()
+        return a, b, max(0.0, 1 - a - b)
 
     @property
     def _losses(self) -> torch.Tensor:

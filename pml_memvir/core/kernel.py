@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Union
 
 import torch
 
 from .centers import OneCenter
 from .margin import Margin, Radial, Targets
+
+Pair = tuple[torch.Tensor, torch.Tensor]  # of anchors and candidates, or the other way
+Marked = tuple[torch.Tensor, Any]  # terms (A,), and what else `unmark` needs
+Weight = Union[torch.Tensor, float]  # a float is that of each
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Kernel(ABC):
     it, an anchor has a *term* that depends on what is its own only.
 
     Attributes:
+        is_turned: whether anchors are class weights, and candidates embeddings.
         scale: factor of the inner products, > 0.
         shift: what is added then.
         centers: what becomes of K centres a class.
@@ -29,9 +34,7 @@ class Kernel(ABC):
     """
 
     name: ClassVar[str]
-    anchors: ClassVar[str]
-    candidates: ClassVar[str]
-    sign_of_terms: ClassVar[int]
+    is_turned: ClassVar[bool] = False
 
     scale: float = 1.0
     shift: float = 0.0
@@ -40,35 +43,19 @@ class Kernel(ABC):
     class_norm: float | None = None
     numbers: tuple[float, ...] = ()
 
-    def ordered(
-        self, embeddings: torch.Tensor, class_weights: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def ordered(self, embeddings: torch.Tensor, class_weights: torch.Tensor) -> Pair:
         """Anchors and candidates."""
-        if self.anchors == "embeddings":
-            return embeddings, class_weights
-        return class_weights, embeddings
+        if self.is_turned:
+            return class_weights, embeddings
+        return embeddings, class_weights
 
     @abstractmethod
-    def mark(
-        self,
-        logits: torch.Tensor,
-        labels: torch.Tensor,
-        anchors: torch.Tensor,
-        candidates: torch.Tensor,
-    ) -> tuple[torch.Tensor, Any]:
-        """Change logits (A, C) of a batch over itself where anchors meet their own.
-
-        Returns:
-            terms (A,), and what else `unmark` needs.
-        """
+    def mark(self, logits: torch.Tensor, labels: torch.Tensor, both: Pair) -> Marked:
+        """Change logits (A, C) of a batch over itself where anchors meet their own."""
 
     @abstractmethod
     def unmark(
-        self,
-        grad: torch.Tensor,
-        labels: torch.Tensor,
-        marked: tuple[torch.Tensor, Any],
-        of_terms: torch.Tensor | float,
+        self, grad: torch.Tensor, labels: torch.Tensor, marked: Marked, of_terms: Weight
     ) -> Radial:
         """From the gradient of marked logits that of logits, in place.
 
@@ -104,25 +91,16 @@ class RowSoftmax(Kernel):
     """
 
     name: ClassVar[str] = "row_softmax"
-    anchors: ClassVar[str] = "embeddings"
-    candidates: ClassVar[str] = "class_weights"
-    sign_of_terms: ClassVar[int] = -1
 
     offset: float = 0.0
     margin: Margin | None = field(default=None, compare=False)
 
-    def mark(
-        self,
-        logits: torch.Tensor,
-        labels: torch.Tensor,
-        anchors: torch.Tensor,
-        candidates: torch.Tensor,
-    ) -> tuple[torch.Tensor, Any]:
+    def mark(self, logits: torch.Tensor, labels: torch.Tensor, both: Pair) -> Marked:
         index = labels.unsqueeze(1)
         terms, targets = logits.gather(1, index).squeeze(1), None
         if self.margin is not None:
-            x = None if self.embedding_norm else anchors
-            w = None if self.class_norm else candidates.index_select(0, labels)
+            x = None if self.embedding_norm else both[0]
+            w = None if self.class_norm else both[1].index_select(0, labels)
             targets = Targets.of(self.margin, self.scale, terms, x, w)
             terms = targets.logits
         elif self.offset:
@@ -133,11 +111,7 @@ class RowSoftmax(Kernel):
         return terms, targets
 
     def unmark(
-        self,
-        grad: torch.Tensor,
-        labels: torch.Tensor,
-        marked: tuple[torch.Tensor, Any],
-        of_terms: torch.Tensor | float,
+        self, grad: torch.Tensor, labels: torch.Tensor, marked: Marked, of_terms: Weight
     ) -> Radial:
         index, targets = labels.unsqueeze(1), marked[1]
         if targets is None and isinstance(of_terms, float):
@@ -168,17 +142,9 @@ class ProxyAnchor(Kernel):
     """
 
     name: ClassVar[str] = "proxy_anchor"
-    anchors: ClassVar[str] = "class_weights"
-    candidates: ClassVar[str] = "embeddings"
-    sign_of_terms: ClassVar[int] = 1
+    is_turned: ClassVar[bool] = True
 
-    def mark(
-        self,
-        logits: torch.Tensor,
-        labels: torch.Tensor,
-        anchors: torch.Tensor,
-        candidates: torch.Tensor,
-    ) -> tuple[torch.Tensor, Any]:
+    def mark(self, logits: torch.Tensor, labels: torch.Tensor, both: Pair) -> Marked:
         index = labels.unsqueeze(0)
         exponents = 2 * self.shift - logits.gather(0, index)
         logits.scatter_(0, index, -torch.inf)
@@ -189,11 +155,7 @@ class ProxyAnchor(Kernel):
         return positive.logsumexp(dim=1), exponents.squeeze(0)
 
     def unmark(
-        self,
-        grad: torch.Tensor,
-        labels: torch.Tensor,
-        marked: tuple[torch.Tensor, Any],
-        of_terms: torch.Tensor | float,
+        self, grad: torch.Tensor, labels: torch.Tensor, marked: Marked, of_terms: Weight
     ) -> Radial:
         terms, exponents = marked
         shares = (exponents - terms.index_select(0, labels)).exp_().neg_()

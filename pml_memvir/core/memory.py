@@ -16,11 +16,9 @@ from .storage import Storage, fill
 class SnapshotMemory:
     """Tracks of N cells, a snapshot a cell; calls that meet share a track.
 
-    Step t meets the snapshots of steps t - (M+1), t - 2 (M+1), ..., t - N (M+1):
-    only steps of the same residue t mod (M+1) ever meet. So they share a track, which
-    step t reads whole; its own snapshot then replaces the oldest cell of that track.
-    Position follows from t alone, so a cell left empty keeps all ages right. (For
-    micro-batches and sparser snapshots, read slots for steps: see `Schedule`.)
+    A step reads its track whole; its own snapshot then replaces the oldest cell. Its
+    place follows from the slot alone (see `Schedule`), so a cell left empty keeps all
+    ages right.
 
     Not a torch.nn.Module, and its tensors are no buffers: broadcasting them between
     processes would be wrong, and their shape is not known before the first step.
@@ -33,10 +31,7 @@ class SnapshotMemory:
     """
 
     def __init__(
-        self,
-        schedule: Schedule,
-        dtype: torch.dtype | None = None,
-        device: str = "same",
+        self, schedule: Schedule, dtype: torch.dtype | None, device: str
     ) -> None:
         self.schedule = schedule
         self.storage = Storage(schedule, dtype, device)
@@ -45,8 +40,7 @@ class SnapshotMemory:
     def batch_sizes(self, slot: int) -> list[int]:
         """Of the snapshots that a slot meets, by cell; 0 where there is none."""
         track, cell = self.schedule.place(slot)
-        none = [0] * self.schedule.num_cells
-        sizes = list(self.storage.contents.batch_sizes.get(track, none))
+        sizes: list[int] = self.storage.contents.batch_sizes[track].tolist()
         if self.schedule.has_spare_cell:
             sizes[cell] = 0  # its own snapshot, or one that is too old
         return sizes
@@ -72,31 +66,27 @@ class SnapshotMemory:
             batch_sizes=tuple(self.batch_sizes(slot)),
             cell=cell,
             shared_class_weights=weights,
-            settings=self.storage.contents.settings.get(track, 0),
+            settings=int(self.storage.contents.note_settings[track]),
         )
 
-    def renew(self, slot: int, settings: int, renew: Callable[[Past], None]) -> Past:
+    def renew(self, slot: int, settings: int, renew: Callable[[Past], None]) -> None:
         """Have the notes of a slot's track made anew, in place.
 
         Args:
             renew: gets the track with all it holds, what the slot must not meet, too.
-
-        Returns:
-            what the slot meets.
         """
         track, _ = self.schedule.place(slot)
-        self.storage.contents.settings[track] = 0  # until all of them are
-        sizes = tuple(self.storage.contents.batch_sizes[track])
+        self.storage.contents.note_settings[track] = 0  # until all of them are
+        sizes = tuple(self.storage.contents.batch_sizes[track].tolist())
         renew(replace(self.past(slot), batch_sizes=sizes))
-        self.storage.contents.settings[track] = settings
+        self.storage.contents.note_settings[track] = settings
         self.num_renewed += 1
-        return self.past(slot)
 
     def snapshots(self, slot: int) -> Snapshots | None:
         """Copies of the snapshots that a slot meets, or None."""
-        past = self.past(slot) if self.num_met(slot) else None
-        if past is None:
+        if not self.num_met(slot):
             return None
+        past = self.past(slot)
         slots = (self.schedule.last_slot(cell, before=slot) for cell in past.filled)
         return Snapshots(
             past.class_weights.index_select(0, past.filled_index),
@@ -145,16 +135,12 @@ class SnapshotMemory:
         """
         place = track, cell = self.schedule.place(slot)
         contents, tensors = self.storage.contents, self.storage.contents.tensors
-        none = [0] * self.schedule.num_cells
-        sizes = contents.batch_sizes.setdefault(track, none)
-        sizes[cell] = 0  # until all of it is there
+        contents.batch_sizes[place] = 0  # until all of it is there
         if not self._has_weights(slot):
             at = self.schedule.weights_track(slot), cell
             self.storage.write("class_weights", at, class_weights)
             if self.schedule.class_weights_every:
-                none = [-1] * self.schedule.num_cells
-                stretches = contents.stretches.setdefault(at[0], none)
-                stretches[cell] = self.schedule.stretch(slot)
+                contents.stretches[at] = self.schedule.stretch(slot)
         self.storage.write("embeddings", place, embeddings)
         fill(tensors["labels"][place], labels)
         if notes is not None:
@@ -162,27 +148,23 @@ class SnapshotMemory:
             # In this order: over itself, the snapshot has what it noted.
             fill(tensors["lse"][track, :, :, cell].t(), notes.lse_of_met.t())
             fill(tensors["lse"][place], notes.lse)
-            contents.settings[track] = notes.settings
+            contents.note_settings[track] = notes.settings
         contents.versions = contents.versions_now()
-        sizes[cell] = len(labels)
+        contents.batch_sizes[place] = len(labels)
 
     def forget(self, slot: int) -> None:
         """Leave a hole at a slot: it counts, and is never met again."""
-        track, cell = self.schedule.place(slot)
-        if track in self.storage.contents.batch_sizes:
-            self.storage.contents.batch_sizes[track][cell] = 0
+        self.storage.contents.batch_sizes[self.schedule.place(slot)] = 0
 
     def forget_class_weights(self, slot: int) -> None:
         """Leave a hole where a slot's class weights are, and all that belongs to it."""
         if self._has_weights(slot):
-            weights_track, (_, cell) = (
-                self.schedule.weights_track(slot),
-                self.schedule.place(slot),
-            )
-            for track, sizes in self.storage.contents.batch_sizes.items():
+            contents, (_, cell) = self.storage.contents, self.schedule.place(slot)
+            weights_track = self.schedule.weights_track(slot)
+            for track, sizes in enumerate(contents.batch_sizes):
                 if self.schedule.weights_track(track) == weights_track:
                     sizes[cell] = 0
-            self.storage.contents.stretches[weights_track][cell] = -1
+            contents.stretches[weights_track, cell] = -1
 
     def fetch_ahead(self, slot: int) -> None:
         """Begin to copy what this slot will meet, if it lies on another device."""
@@ -198,8 +180,5 @@ class SnapshotMemory:
         """Whether an earlier snapshot has brought the class weights of this slot's."""
         if self.schedule.class_weights_every is None:
             return False
-        stretches = self.storage.contents.stretches.get(
-            self.schedule.weights_track(slot)
-        )
-        _, cell = self.schedule.place(slot)
-        return stretches is not None and stretches[cell] == self.schedule.stretch(slot)
+        at = self.schedule.weights_track(slot), self.schedule.place(slot)[1]
+        return bool(self.storage.contents.stretches[at] == self.schedule.stretch(slot))

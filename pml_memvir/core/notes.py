@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .kernel import Kernel
+from .kernel import Kernel, Pair
 from .snapshots import Notes, Past
 
 CHUNK_BYTES = 256 * 2**20
@@ -38,11 +38,7 @@ def exp(Z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return Z.sub_(highest.unsqueeze(-1)).exp_(), highest
 
 
-def fitting(
-    kernel: Kernel,
-    own: tuple[torch.Tensor, torch.Tensor],
-    met: tuple[torch.Tensor, torch.Tensor],
-) -> int:
+def fitting(kernel: Kernel, own: Pair, met: Pair) -> int:
     """Snapshots whose blocks need no more than CHUNK_BYTES; at least one.
 
     Args:
@@ -75,7 +71,7 @@ def lse_of_self(
     """Terms (A,) and lse(a, a) (A,) of one snapshot."""
     both = kernel.ordered(embeddings, class_weights)
     Z, _ = logits(kernel, *both)
-    terms, _ = kernel.mark(Z, labels, *both)
+    terms, _ = kernel.mark(Z, labels, both)
     return terms, kernel.logsumexp(Z)
 
 
@@ -103,7 +99,7 @@ def of_shared_class_weights(
     over_met[:, past.cell] = of_self
     for cell in past.filled:
         met = past.embeddings[cell, : past.batch_sizes[cell]].to(weights.dtype)
-        if kernel.anchors == "class_weights":
+        if kernel.is_turned:
             over_met[:, cell] = lse(kernel, weights, met)
         else:
             of_met[cell, : len(met)] = lse(kernel, met, weights)

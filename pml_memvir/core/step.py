@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .insight import Insight, Shares
+from .insight import Insight
 from .kernel import Kernel
 from .notes import exp, fitting, logits, of_shared_class_weights, product
 from .reduce import Reduce
@@ -50,7 +50,7 @@ class Step:
             past.embeddings, past.class_weights
         )
         self.padding, sizes = None, past.batch_sizes
-        if kernel.candidates == "embeddings":
+        if kernel.is_turned:
             self.padding = past.padding
             sizes = tuple(len(anchors) if size else 0 for size in sizes)
         self.real = real_indices(sizes, self.met_anchors)
@@ -72,11 +72,10 @@ class Step:
 
     def insight(self) -> Insight:
         """What is to be seen in the step, from what is there."""
-        shares = None
-        if self.copies is not None:
-            shares = Shares(self.total, self.lse_of_self, self.copies)
-        sign, size = self.kernel.sign_of_terms, len(self.A)
-        return Insight(self.all_lse, self.all_terms, sign, size, shares)
+        sign = 1 if self.kernel.is_turned else -1
+        return Insight(
+            self.all_lse, self.all_terms, sign, self.lse_of_self, self.copies
+        )
 
     def notes(
         self, embeddings: torch.Tensor, class_weights: torch.Tensor, settings: int
@@ -103,8 +102,8 @@ class Step:
         A, C, kernel, labels = self.A, self.C, self.kernel, self.labels
         Z, kept = logits(kernel, A, C)
         if self.penalty is not None:
-            penalised = kernel.mark(Z - self.penalty, labels, A, C)
-        marked = kernel.mark(Z, labels, A, C)
+            penalised = kernel.mark(Z - self.penalty, labels, (A, C))
+        marked = kernel.mark(Z, labels, (A, C))
         (N, a), b = self.met_anchors.shape[:2], len(A)
         # Over the step's own candidates, and over those of each cell.
         self.lse = A.new_empty(1 + N, b, dtype=self.exact)
@@ -131,11 +130,13 @@ class Step:
                 dA.add_(along_anchors, alpha=self.unit)
             if along_own is not None:
                 self.dC.index_add_(0, labels, along_own, alpha=self.unit)
-        virtual = [self._virtual_anchors(c, with_gradients) for c in self.chunks]
-        self.lse_of_met = self._whole([part[0] for part in virtual], (N, a), 0)
-        copies = [part for part in actual if part is not None]
-        self.copies = self._whole(copies, (b, N), 1, -torch.inf) if copies else None
-        totals = self._whole([part[1] for part in virtual], (N, a), 0)
+        self.copies = [part for part in actual if part is not None]
+        of_met = A.new_empty(2, N, a, dtype=self.exact)
+        if len(self.past.filled) < N:
+            of_met.zero_()
+        self.lse_of_met, totals = of_met.unbind()
+        for chunk in self.chunks:
+            self._virtual_anchors(chunk, with_gradients, totals[chunk])
         met = self._real(totals), self._real(self.past.terms)
         both = torch.cat([self.total, met[0], marked[0], met[1]]).view(2, -1)
         self.all_lse, self.all_terms = both.unbind()
@@ -193,47 +194,31 @@ class Step:
         return copies
 
     def _virtual_anchors(
-        self, chunk: slice, with_gradient: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, chunk: slice, with_gradient: bool, total: torch.Tensor
+    ) -> None:
         """lse(v, t) for a chunk of v, and whole log-sum-exps of their anchors; dC."""
         V = self.met_anchors[chunk].flatten(0, 1).to(self.A.dtype)
         Z, kept = logits(self.kernel, V, self.C)
         E, highest = exp(Z)
-        constants = self.past.lse[chunk]
-        shape = constants.shape[:2]
-        block = own = (E.sum(dim=1).log_() + highest).view(shape)
+        constants, shape = self.past.lse[chunk], total.shape
+        block = self.lse_of_met[chunk]
+        torch.add(E.sum(dim=1).log_(), highest, out=block.view(-1))
         if self.penalty is not None:
             E.mul_(self.penalty.exp())
             block = (E.sum(dim=1).log_() + highest).view(shape)
         if len(self.past.filled) < constants.shape[2]:
             constants = constants.index_select(2, self.past.filled_index)
-        total = torch.logaddexp(block, constants.logsumexp(dim=2))
+        torch.logaddexp(block, constants.logsumexp(dim=2), out=total)
         if with_gradient:
             share = (highest.view(shape) - total).exp_()
             if self.of_virtual is not None:
                 share.mul_(self.of_virtual[chunk])
             P = self.kernel.centers.grad(E.mul_(share.view(-1, 1)), kept).to(V.dtype)
             self.dC = self._plus(self.dC, P.t(), V, like=self.C)
-        return own, total
 
     def _real(self, of_met: torch.Tensor) -> torch.Tensor:
         """Of (N, A) what is of virtual anchors, flattened."""
         return of_met.flatten() if self.real is None else of_met.flatten()[self.real]
-
-    def _whole(
-        self,
-        parts: list[torch.Tensor],
-        shape: tuple[int, int],
-        dim: int,
-        empty: float = 0.0,
-    ) -> torch.Tensor:
-        """What chunks have, as one tensor with all cells in dimension `dim`."""
-        if len(parts) == 1 and parts[0].shape == shape:
-            return parts[0]
-        whole = self.A.new_full(shape, empty, dtype=self.exact)
-        for chunk, part in zip(self.chunks, parts):
-            whole.transpose(0, dim)[chunk] = part.transpose(0, dim)
-        return whole
 
     def _plus(
         self,

@@ -47,8 +47,7 @@ def concatenation(
     batch_size, num_virtual = len(labels), len(virtual_labels)
     attributes = {
         **spec.grown(loss, virtual.class_weights.flatten(0, 1)),
-        **_only_actual(loss, len(spec.class_weights(loss)), batch_size),
-        **_labels_folded(loss, num_classes),
+        **_of_actual(loss, len(spec.class_weights(loss)), batch_size, num_classes),
     }
     arguments = (
         torch.cat([embeddings, virtual_embeddings.to(embeddings.dtype)]),
@@ -87,10 +86,12 @@ def _put_back(places: _Places, hidden: _Places) -> None:
         where[name] = value
 
 
-def _only_actual(
-    loss: torch.nn.Module, num_weights: int, batch_size: int
-) -> dict[str, Callable[[torch.Tensor], Any]]:
-    """Regularisers see actual class weights and actual embeddings, which come first."""
+def _of_actual(
+    loss: torch.nn.Module, num_weights: int, batch_size: int, num_classes: int
+) -> dict[str, Callable[..., Any]]:
+    """Regularisers see actual class weights and actual embeddings, which come first,
+    and reducers labels 0 to C-1: some index per-class tables by them."""
+    reducer: Any = getattr(loss, "reducer", None)
     sizes = {
         "weight_regularization_loss": num_weights,
         "embedding_regularization_loss": batch_size,
@@ -99,25 +100,15 @@ def _only_actual(
     def first(function: Callable[[torch.Tensor], Any], size: int) -> Any:
         return lambda vectors: function(vectors[:size])
 
-    return {
+    def folded(loss_dict: Any, embeddings: Any, labels: torch.Tensor) -> Any:
+        return reducer(loss_dict, embeddings, labels % num_classes)
+
+    functions = {
         name: first(getattr(loss, name), size)
         for name, size in sizes.items()
         if hasattr(loss, name)
     }
-
-
-def _labels_folded(
-    loss: torch.nn.Module, num_classes: int
-) -> dict[str, Callable[..., Any]]:
-    """Reducers see labels 0 to C-1: some index per-class tables by them."""
-    reducer: Any = getattr(loss, "reducer", None)
-    if reducer is None:
-        return {}
-
-    def folded(loss_dict: Any, embeddings: Any, labels: torch.Tensor) -> Any:
-        return reducer(loss_dict, embeddings, labels % num_classes)
-
-    return {"reducer": folded}
+    return functions if reducer is None else {**functions, "reducer": folded}
 
 
 def _full_weight(indices_tuple: Any, batch_size: int, num_virtual: int) -> Any:

@@ -16,13 +16,6 @@ from pytorch_metric_learning.utils.logging_presets import HookContainer
 
 from .left_out import left_out, not_plain, plain, put_back
 
-__all__ = [
-    "SafeHookContainer",
-    "random_states",
-    "set_random_states",
-    "write_atomically",
-]
-
 RNG = "rng"
 
 
@@ -174,7 +167,10 @@ def set_random_states(states: dict[str, Any]) -> None:
     numpy.random.set_state((name, keys.numpy().astype("uint32"), *rest))
     pml, mine = states.get("pml"), _pml_state()
     if pml and mine and pml["bit_generator"] == mine["bit_generator"]:
-        _set_pml_state(pml)
+        if isinstance(c_f.NUMPY_RANDOM, numpy.random.RandomState):
+            c_f.NUMPY_RANDOM.set_state(pml)
+        else:
+            c_f.NUMPY_RANDOM.bit_generator.state = pml
     torch.set_rng_state(states["torch"])
     for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state, index)
@@ -188,14 +184,6 @@ def _pml_state() -> dict[str, Any] | None:
     if isinstance(generator, numpy.random.Generator):
         return dict(generator.bit_generator.state)
     return None
-
-
-def _set_pml_state(state: dict[str, Any]) -> None:
-    generator = c_f.NUMPY_RANDOM
-    if isinstance(generator, numpy.random.RandomState):
-        generator.set_state(state)
-    else:
-        generator.bit_generator.state = state
 
 
 def _unwrapped(thing: Any) -> Any:

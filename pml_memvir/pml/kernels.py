@@ -60,18 +60,9 @@ def cos_face(loss: Any) -> Kernel | None:
 
 
 def arc_face(loss: Any, centers: OneCenter = OneCenter()) -> RowSoftmax | None:
-    """A margin on the cosine, then the scale."""
-    scale, p = float(loss.scale), _norm(loss)
-    if p is None or scale <= 0 or not _is_softmax_of_products(loss):
-        return None
-    return RowSoftmax(
-        scale,
-        centers=centers,
-        embedding_norm=p,
-        class_norm=p,
-        numbers=_margin(loss),
-        margin=loss.modify_cosine_of_target_classes,
-    )
+    """Embeddings and class weights of unit length."""
+    p = _norm(loss)
+    return None if p is None else _margin(loss, p, p, centers)
 
 
 def sub_center(loss: Any) -> Kernel | None:
@@ -80,12 +71,12 @@ def sub_center(loss: Any) -> Kernel | None:
 
 def sphere_face(loss: Any) -> Kernel | None:
     """Embeddings keep their length."""
-    return _long_vectors(loss, class_norm=2.0)
+    return _margin(loss, None, 2.0) if _norm(loss) == 2 else None
 
 
 def large_margin(loss: Any) -> Kernel | None:
     """Embeddings and class weights keep their length."""
-    return _long_vectors(loss, class_norm=None)
+    return _margin(loss, None, None) if _norm(loss) == 2 else None
 
 
 def soft_triple(loss: Any) -> Kernel | None:
@@ -112,20 +103,24 @@ def proxy_anchor(loss: Any) -> Kernel | None:
     return ProxyAnchor(alpha, shift, embedding_norm=p, class_norm=p)
 
 
-def _long_vectors(loss: Any, class_norm: float | None) -> Kernel | None:
-    scale = float(loss.scale)
-    if _norm(loss) != 2 or scale <= 0 or not _is_softmax_of_products(loss):
+def _margin(
+    loss: Any,
+    embedding_norm: float | None,
+    class_norm: float | None,
+    centers: OneCenter = OneCenter(),
+) -> RowSoftmax | None:
+    """A margin on the cosine, then the scale."""
+    scale, margin = float(loss.scale), float(getattr(loss, "margin", 0))
+    if scale <= 0 or not _is_softmax_of_products(loss):
         return None
     return RowSoftmax(
         scale,
+        centers=centers,
+        embedding_norm=embedding_norm,
         class_norm=class_norm,
-        numbers=_margin(loss),
+        numbers=(margin,),
         margin=loss.modify_cosine_of_target_classes,
     )
-
-
-def _margin(loss: Any) -> tuple[float, ...]:
-    return (float(getattr(loss, "margin", 0)),)
 
 
 def _norm(loss: Any) -> float | None:
@@ -139,12 +134,7 @@ def _is_inner_product(distance: Any) -> bool:
 
 
 def _is_plain_product(loss: Any) -> bool:
-    distance = loss.distance
-    return (
-        type(distance) is distances.DotProductSimilarity
-        and distance.power == 1
-        and not distance.normalize_embeddings
-    )
+    return _norm(loss) is None and _is_inner_product(loss.distance)
 
 
 def _is_softmax_of_products(loss: Any) -> bool:

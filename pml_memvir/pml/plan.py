@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
 from ..core import notes
 from ..core.exact import exact
 from ..core.form import Form, unit
-from ..core.kernel import Kernel, ProxyAnchor
+from ..core.kernel import Kernel
 from ..core.memory import SnapshotMemory
+from ..core.reduce import Reduce
 from ..core.snapshots import Batch, Notes, Outcome
 from ..core.values import integer
 from . import reduction
@@ -74,7 +77,8 @@ class Plan:
         weights = self.class_weights
         if memory.storage.was_written_to():
             return "its tensors have been changed in place, and are no snapshots"
-        if not memory.storage.holds(weights):
+        stored = memory.storage.contents.tensors.get("class_weights", weights)
+        if weights.shape != stored.shape[-2:]:
             shape = tuple(self.parameter.shape)
             return f"the class weights now have shape {shape}"
         if reason := memory.storage.adapt(self.form):
@@ -124,19 +128,22 @@ class Plan:
             embeddings = embeddings.to(weights.dtype)
             past = memory.past(slot, embeddings.device)
             if past.filled and past.settings != self.settings:
-                past = memory.renew(
-                    slot,
-                    self.settings,
-                    lambda whole: notes.renew(kernel, whole, weights.dtype),
-                )
+                renew = partial(notes.renew, kernel, dtype=weights.dtype)
+                memory.renew(slot, self.settings, renew)
             x = unit(embeddings, kernel.embedding_norm)
             w = unit(weights, kernel.class_norm)
-            mined = reduction.weights_of(
-                indices_tuple, labels, embeddings.dtype, spec.weighs_anchors_only
-            )
-            reduce = reduction.reduction(kernel, loss, embeddings, labels, mined, past)
-            is_turned = isinstance(kernel, ProxyAnchor)
-            penalty = mined - 1 if is_turned and mined is not None else None
+            mined: torch.Tensor | None = None
+            penalty: torch.Tensor | None = None
+            if indices_tuple is not None:
+                mined = lmu.convert_to_weights(
+                    indices_tuple, labels, embeddings.dtype, spec.weighs_anchors_only
+                )
+            reduce: Reduce
+            if kernel.is_turned:
+                reduce = reduction.OfProxies(loss, embeddings, labels, past)
+                penalty = None if mined is None else mined - 1
+            else:
+                reduce = reduction.OfEmbeddings(loss, embeddings, labels, past, mined)
             value, step = exact(
                 x, w, labels, kernel, past, reduce, penalty, self.chunk_steps
             )

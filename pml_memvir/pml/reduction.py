@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from pytorch_metric_learning import reducers
 from pytorch_metric_learning.losses import ProxyAnchorLoss
-from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
-from ..core.kernel import Kernel, ProxyAnchor
+from ..core.kernel import Kernel
 from ..core.reduce import Reduce, Weights
 from ..core.snapshots import Past
 
@@ -38,7 +37,7 @@ def check(loss: torch.nn.Module) -> None:
 
 def is_supported(kernel: Kernel, reducer: Any) -> bool:
     """Whether it is one of PML's own that reduce loss by loss, and plainly so."""
-    if isinstance(kernel, ProxyAnchor):
+    if kernel.is_turned:
         return type(reducer) is reducers.MultipleReducers and all(
             type(_of_term(reducer, name)) in _KNOWN for name in ("pos_loss", "neg_loss")
         )
@@ -49,44 +48,12 @@ def is_supported(kernel: Kernel, reducer: Any) -> bool:
     return type(reducer) in _KNOWN and type(reducer) is not reducers.DivisorReducer
 
 
-def reduction(
-    kernel: Kernel,
-    loss: Any,
-    embeddings: torch.Tensor,
-    labels: torch.Tensor,
-    weights: torch.Tensor | None,
-    past: Past,
-) -> Reduce:
-    """Actual and virtual anchors together.
-
-    Args:
-        embeddings: (B, D), the actual ones.
-        labels: (B,).
-        weights: (B,), a miner's; None: all are 1.
-        past: what is met.
-    """
-    if isinstance(kernel, ProxyAnchor):
-        return _OfProxies(loss, embeddings, labels, past)
-    return _OfEmbeddings(loss, embeddings, labels, weights, past)
-
-
-def weights_of(
-    mined: Any, labels: torch.Tensor, dtype: torch.dtype, anchors_only: bool
-) -> torch.Tensor | None:
-    """A miner's weights (B,); None where it has mined nothing or all weigh 1."""
-    if mined is None:
-        return None
-    weights: torch.Tensor = lmu.convert_to_weights(
-        mined, labels, dtype=dtype, using_ref=anchors_only
-    )
-    return weights
-
-
-class _OfEmbeddings(Reduce):
+class OfEmbeddings(Reduce):
     """A softmax's losses are log-sum-exps less target logits.
 
     Args:
-        labels: (B,), of actual embeddings.
+        embeddings, labels: (B, D) and (B,), the actual ones.
+        past: what is met.
         weights: (B,), a miner's; virtual ones have 1. None: all are 1.
     """
 
@@ -95,8 +62,8 @@ class _OfEmbeddings(Reduce):
         loss: Any,
         embeddings: torch.Tensor,
         labels: torch.Tensor,
-        weights: torch.Tensor | None,
         past: Past,
+        weights: torch.Tensor | None,
     ) -> None:
         self.reducer: Any = loss.reducer
         if type(self.reducer) is reducers.MultipleReducers:
@@ -128,7 +95,7 @@ class _OfEmbeddings(Reduce):
         return 1 / len(lse), -1 / len(lse)
 
 
-class _OfProxies(Reduce):
+class OfProxies(Reduce):
     """Proxy-Anchor reduces positive and negative terms by themselves."""
 
     def __init__(

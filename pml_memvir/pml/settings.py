@@ -21,41 +21,27 @@ class Seen:
     """
 
     def __init__(self, loss: torch.nn.Module) -> None:
-        self.loss = loss
-        self._modules = [_SeenModule(module) for module in loss.modules()]
-
-    def is_still(self, loss: torch.nn.Module) -> bool:
-        """Whether this is the loss, and nothing in it has changed, for sure."""
-        return loss is self.loss and all(module.is_still() for module in self._modules)
-
-
-class _SeenModule:
-    def __init__(self, module: torch.nn.Module) -> None:
-        self.module, self.now = module, module.__dict__
-        self.then = dict(self.now)
-        self.dicts = [value for value in self.now.values() if isinstance(value, dict)]
-        self.copies = [dict(value) for value in self.dicts]
-        self.tensors = [
-            value
-            for some in (self.now, *self.dicts)
-            for value in some.values()
-            if isinstance(value, torch.Tensor)
-        ]
+        self.modules = list(loss.modules())
+        some = (x for m in self.modules for x in (vars(m), *vars(m).values()))
+        self.dicts = [x for x in some if isinstance(x, dict)]
+        self.copies = [dict(x) for x in self.dicts]
+        values = [value for x in self.dicts for value in x.values()]
+        self.tensors = [value for value in values if isinstance(value, torch.Tensor)]
         self.facts = self._facts()
         # What is in a tensor of one number may change behind it.
         self.is_known = not any(
             isinstance(value, (torch.Tensor, numpy.ndarray))
             and not isinstance(value, torch.nn.Parameter)
             and math.prod(value.shape) == 1
-            for some in (self.now, *self.dicts)
-            for value in some.values()
+            for value in values
         )
 
-    def is_still(self) -> bool:
+    def is_still(self, loss: torch.nn.Module) -> bool:
+        """Whether this is the loss, and nothing in it has changed, for sure."""
         try:
             return (
                 self.is_known
-                and self.now == self.then
+                and loss is self.modules[0]
                 and self.dicts == self.copies
                 and self._facts() == self.facts
             )
@@ -65,7 +51,7 @@ class _SeenModule:
     def _facts(self) -> list[Any]:
         """What may change of what stays the same object."""
         of_tensors = ((t.shape, t.requires_grad) for t in self.tensors)
-        return [type(self.module), *of_tensors]
+        return [*map(type, self.modules), *of_tensors]
 
 
 def number_of(loss: torch.nn.Module, *numbers: Any) -> int:

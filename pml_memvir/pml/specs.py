@@ -34,11 +34,7 @@ class LossSpec:
     """How a loss stores C classes of K centres, of D numbers, and what it computes.
 
     Args:
-        parameter: name of the parameter that holds the class weights, or the path to it
-            ("head.weight").
-        class_dim: its dimension that counts classes: 0 for (C K, D), 1 for (D, C K).
-            With K > 1 centres the order is class-major.
-        centers_per_class: K, or the name of the loss's attribute that holds it.
+        parameter, class_dim, centers_per_class: see `register_loss`.
         kernel: of a loss, how it can be had at O(N); None: by concatenation only.
         before_loss: what the loss does to its own class weights in a forward call;
             done on the parameter before virtual classes are appended to it.

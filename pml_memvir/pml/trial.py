@@ -52,7 +52,7 @@ def try_once(loss: torch.nn.Module) -> None:
         if error is None:
             return
         other = replace(spec, class_dim=1 - spec.class_dim)
-        if _fits(trial, other) and _error(trial, other, with_virtual=True) is None:
+        if _error(trial, other, with_virtual=True) is None:
             raise ValueError(
                 f"{name}.{spec.parameter}, of shape {tuple(weight.shape)}, has its "
                 f"classes in dimension {other.class_dim}: register_loss was told "
@@ -92,6 +92,7 @@ def _error(
     actual, virtual = vectors.to(spec.get(trial).dtype)
     actual.requires_grad_()
     try:
+        spec.check(trial)
         if not with_virtual:
             trial(actual, labels, None)
             return None
@@ -102,14 +103,6 @@ def _error(
     except Exception as error:
         return error
     return None
-
-
-def _fits(trial: torch.nn.Module, spec: LossSpec) -> bool:
-    try:
-        spec.check(trial)
-    except ValueError:
-        return False
-    return True
 
 
 def _rule(loss: torch.nn.Module, spec: LossSpec) -> str:
@@ -157,11 +150,8 @@ def _copy_of(loss: torch.nn.Module) -> torch.nn.Module:
 @contextmanager
 def _all_as_before() -> Iterator[None]:
     """Random states stay; tensors are made on the CPU, gradients are on."""
-    pythons, numpys, pmls = (
-        random.getstate(),
-        numpy.random.get_state(),
-        c_f.NUMPY_RANDOM,
-    )
+    pythons, numpys = random.getstate(), numpy.random.get_state()
+    pmls = c_f.NUMPY_RANDOM
     c_f.NUMPY_RANDOM = numpy.random.RandomState(0)
     try:
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):

@@ -42,7 +42,12 @@ def epochs_to_steps(
     num_epochs = integer("num_epochs", num_epochs, least=0)
     a_step = integer("accumulation_steps", accumulation_steps, least=1)
     if isinstance(source, BaseTrainer):
-        batches = _iterations_per_epoch(source)
+        # Its own setting or, as long as it has none, its loader's length.
+        batches = source.iterations_per_epoch or len(
+            c_f.get_train_dataloader(
+                source.dataset, source.batch_size, source.sampler, 0, source.collate_fn
+            )
+        )
     else:
         try:
             batches = len(source)
@@ -54,16 +59,3 @@ def epochs_to_steps(
     if ends_with_epoch:
         return num_epochs * -(-batches // a_step)
     return num_epochs * batches // a_step
-
-
-def _iterations_per_epoch(trainer: BaseTrainer) -> int:
-    """The trainer's own setting or, as long as it has none, its loader's length."""
-    return trainer.iterations_per_epoch or len(
-        c_f.get_train_dataloader(
-            trainer.dataset,
-            trainer.batch_size,
-            trainer.sampler,
-            0,
-            trainer.collate_fn,
-        )
-    )

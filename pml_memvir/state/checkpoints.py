@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,30 +15,11 @@ from . import tensors, version_1
 from .owner import Owner
 
 PREFIX = "memory."
-_COUNTED = ("calls", "warmup_steps", "num_virtual_steps", "num_non_finite")
 
 
 class CheckpointError(ValueError, RuntimeError):
     """A checkpoint that does not fit. (PyTorch's own loading errors are RuntimeErrors;
     KeyError and OSError would be swallowed by PML's loaders.)"""
-
-
-@dataclass(frozen=True)
-class Read:
-    """What a state dict has for the wrapper.
-
-    Attributes:
-        loaded: its own part; None: there is none.
-        has_weights: whether there is anything of the loss.
-    """
-
-    loaded: tensors.Loaded | None
-    has_weights: bool
-
-    @property
-    def resets(self) -> bool:
-        """Whether the memory is another one, or its class weights have changed."""
-        return self.loaded is not None or self.has_weights
 
 
 class Checkpoints:
@@ -52,23 +30,15 @@ class Checkpoints:
 
     def __init__(self, memory: SnapshotMemory, progress: Progress) -> None:
         self._memory, self._progress = memory, progress
-        # None within a parent's call, where PyTorch collects what is missing.
-        self._is_strict: bool | None = None
-
-    @contextmanager
-    def strictly(self, strict: bool) -> Iterator[None]:
-        """Within a load_state_dict call of the wrapper itself."""
-        self._is_strict = strict
-        try:
-            yield
-        finally:
-            self._is_strict = None
+        # In a load_state_dict call of the wrapper itself, its `strict`; None within a
+        # parent's call, where PyTorch collects what is missing.
+        self.is_strict: bool | None = None
 
     def save(
         self, owner: Owner, prefix: str, with_memory: bool
     ) -> dict[str, torch.Tensor]:
         """What goes into a state dict. As in any, large tensors are the live ones."""
-        counters = {name: getattr(self._progress, name) for name in _COUNTED}
+        counters = {name: getattr(self._progress, name) for name in tensors.COUNTED}
         counters |= zip(("rank", "world_size"), owner.rank_and_world_size)
         settings = owner.settings(self._memory.schedule)
         memory = self._memory if with_memory else None
@@ -84,11 +54,12 @@ class Checkpoints:
         missing_keys: list[str],
         unexpected_keys: list[str],
         error_msgs: list[str],
-    ) -> Read:
-        """Check all of it; nothing is changed but `state_dict`, PyTorch's own copy.
+    ) -> None:
+        """Take over the memory and what is counted, after all of it has been checked.
 
-        What is of the memory is taken out of it, and a checkpoint of the loss alone is
-        moved to where a wrapper's has it: the loss's part comes next.
+        Of `state_dict`, PyTorch's own copy, what is of the memory is taken out, and a
+        checkpoint of the loss alone is moved to where a wrapper's has it: the loss's
+        part comes next.
 
         Raises:
             CheckpointError: something is missing, damaged, or of other settings.
@@ -105,7 +76,7 @@ class Checkpoints:
             names = [f"{PREFIX}{name}" for name in lacking]
             if len(names) == len(tensors.COUNTERS) + 1:
                 names = [f"{PREFIX}*, the memory,"]
-            if self._is_strict and names:
+            if self.is_strict and names:
                 raise ValueError(f"{', '.join(names)} is missing")
             self._check_others(wrapper, state_dict, prefix)
             has_weights = self._try_loss(
@@ -117,22 +88,18 @@ class Checkpoints:
                 f"the state does not fit MemVir({loss}): {said.rstrip('.')}. Nothing "
                 "has been loaded"
             ) from error
-        if self._is_strict is None:
+        if self.is_strict is None:
             missing_keys += [f"{prefix}{PREFIX}{name}" for name in lacking]
-        return Read(loaded, has_weights)
-
-    def take_over(self, read: Read) -> None:
-        """What was read, into a memory that has been reset."""
-        loaded = read.loaded
+        if loaded is not None or has_weights:  # another memory, or other class weights
+            wrapper.reset_memory()
         if loaded is None:
             return
         if loaded.reason:
             warn(f"MemVir starts with an empty memory: {loaded.reason}.")
         if loaded.contents is not None:
-            self._memory.storage.contents = loaded.contents
-        for name in _COUNTED:
-            if name in loaded.counters:
-                setattr(self._progress, name, loaded.counters[name])
+            self._memory.storage.take_over(loaded.contents)
+        for name in loaded.counters.keys() & set(tensors.COUNTED):
+            setattr(self._progress, name, loaded.counters[name])
 
     def _taken_out(
         self, state_dict: dict[str, Any], prefix: str, form: Form
@@ -173,7 +140,7 @@ class Checkpoints:
         self, wrapper: Any, state_dict: dict[str, Any], prefix: str
     ) -> None:
         """Of what is neither the loss's nor the memory's, all must be there."""
-        if not self._is_strict:
+        if not self.is_strict:
             return
         mine = {name for name in wrapper.state_dict() if not name.startswith(_OURS)}
         names = (key[len(prefix) :] for key in state_dict if key.startswith(prefix))
@@ -202,7 +169,7 @@ class Checkpoints:
                     f"{name} must be no tensor of torch.inference_mode to be assigned"
                 )
         trial = _copy(loss)
-        strict = bool(self._is_strict)
+        strict = bool(self.is_strict)
         missing = trial.load_state_dict(part, strict=strict, assign=assign)[0]
         return len(missing) < len(trial.state_dict())
 

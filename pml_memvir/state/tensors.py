@@ -13,9 +13,7 @@ from typing import Any
 
 import torch
 
-from ..core.contents import Contents, as_tensor
-from ..core.form import Form
-from ..core.grid import Size
+from ..core.grid import Contents, Size
 from ..core.memory import SnapshotMemory
 from ..core.schedule import Schedule
 from . import text as in_text
@@ -23,15 +21,8 @@ from . import text as in_text
 VERSION = 3
 READ = (2, 3)  # a 2 differs in names only
 _NAMES_OF_2 = {"own": "terms", "against": "lse", "keys": "note_settings"}
-COUNTERS = (
-    "version",
-    "calls",
-    "warmup_steps",
-    "num_virtual_steps",
-    "num_non_finite",
-    "rank",
-    "world_size",
-)
+COUNTED = ("calls", "warmup_steps", "num_virtual_steps", "num_non_finite")
+COUNTERS = ("version", *COUNTED, "rank", "world_size")
 TEXT, SEAL = "settings", "seal"
 BOOKKEEPING = ("batch_sizes", "stretches", "note_settings")
 STORAGE = ("class_weights", "embeddings", "labels", "terms", "lse")
@@ -65,29 +56,23 @@ def save(
     """
     counters = {**counters, "version": VERSION}
     state = {name: _integer(counters[name]) for name in COUNTERS}
-    form = None if memory is None else memory.storage.contents.form
-    text = {"settings": settings, "form": None if form is None else asdict(form)}
+    size = None if memory is None else memory.storage.contents.size
+    text = {"settings": settings, "form": size and asdict(size.form)}
     state[TEXT] = in_text.pack(text)
     if memory is not None:
         memory.storage.finish()
-        contents = memory.storage.contents
-        track = in_text.sealed_track(memory.schedule, counters["calls"])
-        state |= {**tables(contents, memory.schedule), **contents.tensors}
-        state[SEAL] = _integer(in_text.seal_of(contents.tensors, track))
+        contents, kept = memory.storage.contents, memory.storage.contents.tensors
+        state |= {**tables(contents), **kept}
+        seal = in_text.seal_of(kept, memory.schedule, counters["calls"])
+        state[SEAL] = _integer(seal)
     return state
 
 
-def tables(contents: Contents, schedule: Schedule) -> dict[str, torch.Tensor]:
+def tables(contents: Contents) -> dict[str, torch.Tensor]:
     """What says which cells hold what."""
-    settings = {track: [number] for track, number in contents.settings.items()}
-    tracks, cells = schedule.num_tracks, schedule.num_cells
-    of_weights = schedule.num_weights_tracks
-    made = (
-        as_tensor(contents.batch_sizes, tracks, cells, 0),
-        as_tensor(contents.stretches, of_weights, cells, -1),
-        as_tensor(settings, tracks, 1, 0).flatten(),
-    )
-    return dict(zip(BOOKKEEPING, made))
+    kept = {name: getattr(contents, name) for name in BOOKKEEPING}
+    with torch.inference_mode(False):
+        return {name: torch.tensor(x, device="cpu") for name, x in kept.items()}
 
 
 def missing(state: Mapping[str, Any]) -> list[str]:
@@ -142,40 +127,36 @@ def load(
         reason = "the checkpoint is of rank {} of {}, this process is rank {} of {}"
         return Loaded(known, None, reason.format(*saved, *owner))
     if "class_weights" not in state:
-        return Loaded(known, Contents())
+        return Loaded(known, Contents.empty(schedule))
     in_text.check_settings(text.get("settings"), settings)
     form = in_text.form_of(text.get("form"))
     given = {name: state[name] for name in STORAGE}
     for name, value in {n: state[n] for n in (*BOOKKEEPING, *STORAGE)}.items():
         _check_type(name, value)
-    num_weights = form.num_classes * form.num_centers
     batch_size = given["labels"].shape[-1] if given["labels"].ndim else 0
     dtypes = given["embeddings"].dtype, given["terms"].dtype
-    size = Size(
-        form.algorithm, num_weights, settings["embedding_size"], batch_size, *dtypes
-    )
+    size = Size(form, settings["embedding_size"], batch_size, *dtypes)
     wanted: dict[str, tuple[Any, torch.dtype | None]] = {
         name: (shape, dtype) for name, shape, dtype in size.layout(schedule)
     }
-    wanted |= {n: (t.shape, None) for n, t in tables(Contents(), schedule).items()}
-    misfits = [
-        f"{name} must have shape {tuple(shape)}, got {tuple(state[name].shape)}"
-        for name, (shape, _) in wanted.items()
-        if state[name].shape != shape
-    ] + [
-        f"{name} must be {dtype}, got {state[name].dtype}"
-        for name, (_, dtype) in wanted.items()
-        if dtype not in (None, state[name].dtype)
-    ]
+    empty = Contents.empty(schedule)
+    wanted |= {name: (getattr(empty, name).shape, None) for name in BOOKKEEPING}
+    misfits = []
+    for name, (shape, dtype) in wanted.items():
+        found = state[name]
+        if found.shape != shape:
+            misfits.append(f"{name} must have shape {shape}, got {tuple(found.shape)}")
+        if dtype not in (None, found.dtype):
+            misfits.append(f"{name} must be {dtype}, got {found.dtype}")
     if misfits:
         raise ValueError(
             f"the memory's tensors do not fit together: {'; '.join(misfits)}"
         )
-    contents = _contents(state, size, form, schedule)
-    sealed = in_text.sealed_track(schedule, known["calls"])
-    if in_text.seal_of(given, sealed) != int(state[SEAL]):
+    contents = _contents(state, size)
+    seal = in_text.seal_of(given, schedule, known["calls"])
+    if state[SEAL] is not None and seal != int(state[SEAL]):
         return Loaded(known, None, _NO_MEMORY)
-    _check_values(contents, schedule)
+    _check_values(contents, form.num_classes, schedule)
     return Loaded(known, contents)
 
 
@@ -208,41 +189,27 @@ def _check_type(name: str, value: Any) -> None:
     raise ValueError(f"the memory's {name} must be a tensor of {kind}, got {found}")
 
 
-def _contents(
-    state: Mapping[str, Any], size: Size, form: Form, schedule: Schedule
-) -> Contents:
+def _contents(state: Mapping[str, Any], size: Size) -> Contents:
     """Copies of what was checked."""
-    sizes, stretches, settings = (state[n].to("cpu", torch.long) for n in BOOKKEEPING)
-    if int(sizes.min()) < 0 or int(sizes.max()) > size.batch_size:
-        found = int(sizes.min()), int(sizes.max())
+    kept = (state[n].to("cpu", torch.long, copy=True).numpy() for n in BOOKKEEPING)
+    sizes, stretches, settings = kept
+    low, high = sizes.min(), sizes.max()
+    if low < 0 or high > size.batch_size:
         raise ValueError(
             "the memory's tensors do not fit together: batch_sizes must be 0 to "
-            f"{size.batch_size}, got {found[0]} to {found[1]}"
+            f"{size.batch_size}, got {low} to {high}"
         )
     with torch.inference_mode(False):  # tensors that can be written to later
-        return Contents(
-            {name: state[name].detach().clone() for name in STORAGE},
-            size,
-            form,
-            _rows(sizes, sizes > 0),
-            _rows(stretches, stretches >= 0),
-            {int(track): int(settings[track]) for track in settings.nonzero()},
-        )
+        tensors = {name: state[name].detach().clone() for name in STORAGE}
+    return Contents(sizes, stretches, settings, tensors, size)
 
 
-def _rows(table: torch.Tensor, is_set: torch.Tensor) -> dict[int, list[int]]:
-    tracks = is_set.any(dim=1).nonzero().flatten().tolist()
-    return {track: table[track].tolist() for track in tracks}
-
-
-def _check_values(contents: Contents, schedule: Schedule) -> None:
+def _check_values(contents: Contents, num_classes: int, schedule: Schedule) -> None:
     """Labels are classes and numbers are finite, in all cells that hold a snapshot."""
-    form = contents.form
-    assert form is not None
     for track, cell in contents.filled():
-        size = contents.batch_sizes[track][cell]
+        size = contents.batch_sizes[track, cell]
         labels = contents.tensors["labels"][track, cell, :size]
-        if not bool(((labels >= 0) & (labels < form.num_classes)).all()):
-            raise ValueError(f"the memory's labels must be 0 to {form.num_classes - 1}")
-        if name := contents.first_bad(schedule, (track, cell)):
+        if not bool(((labels >= 0) & (labels < num_classes)).all()):
+            raise ValueError(f"the memory's labels must be 0 to {num_classes - 1}")
+        if name := contents.first_bad(schedule, track, cell):
             raise ValueError(f"the memory's {name} have NaN or infinity")

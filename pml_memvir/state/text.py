@@ -94,19 +94,15 @@ def has_data(tensor: torch.Tensor) -> bool:
     return needed <= tensor.untyped_storage().nbytes()
 
 
-def seal_of(tensors: Mapping[str, torch.Tensor], track: int) -> int:
-    """A sum over the bits of a track's embeddings and labels.
+def seal_of(tensors: Mapping[str, torch.Tensor], schedule: Schedule, calls: int) -> int:
+    """A sum over the bits of embeddings and labels of the last call's track.
 
     An average or a cast of memories has another one; it is no proof against intent.
     """
+    track, _ = schedule.place(schedule.slot(max(0, calls - 1)))
     integers = {8: torch.int64, 4: torch.int32, 2: torch.int16}
     total = 0
     for name in ("embeddings", "labels") if tensors else ():
         part = tensors[name][track].detach().contiguous()
         total += int(part.view(integers[part.dtype.itemsize]).sum(dtype=torch.int64))
     return (total + 2**63) % 2**64 - 2**63
-
-
-def sealed_track(schedule: Schedule, calls: int) -> int:
-    """The track that the seal is of: that of the last call."""
-    return schedule.place(schedule.slot(max(0, calls - 1)))[0]

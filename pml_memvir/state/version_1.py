@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from ..core.contents import Contents
 from ..core.form import Form
+from ..core.grid import Contents
 from ..core.schedule import Schedule
 from . import tensors, text
-from .text import seal_of, sealed_track
 
 NAME = "_extra_state"
 _COUNTERS = tuple(name for name in tensors.COUNTERS if name != "version")
@@ -47,10 +46,9 @@ def convert(state: Any, schedule: Schedule, now: Form) -> dict[str, Any]:
             raise ValueError(f"the memory must be a dict, got {type(kept).__name__}")
         storage = tensors.renamed({n: kept[n] for n in _STORAGE if n in kept})
         words["form"] = asdict(_form(state["stored_by"], now)) if storage else None
-        made |= {**tensors.tables(Contents(), schedule), **storage}
+        made |= {**tensors.tables(Contents.empty(schedule)), **storage}
         made |= {n: kept[n] for n in ("batch_sizes", "stretches") if n in kept}
-        # Nothing was sealed then: it is the seal of what there is.
-        made[tensors.SEAL] = torch.tensor(_seal(storage, schedule, counters["calls"]))
+        made[tensors.SEAL] = None  # nothing was sealed then
     try:
         made[tensors.TEXT] = text.pack(words)
     except (TypeError, ValueError):
@@ -64,10 +62,3 @@ def _form(stored_by: Any, now: Form) -> Form:
     if stored_by == "concatenation":
         return Form("concatenation", now.num_classes, now.num_centers)
     return Form(str(stored_by), now.num_classes, now.num_centers, 2.0, 2.0)
-
-
-def _seal(storage: dict[str, Any], schedule: Schedule, calls: int) -> int:
-    try:
-        return seal_of(storage, sealed_track(schedule, calls))
-    except (TypeError, KeyError, IndexError, RuntimeError, AttributeError):
-        return 0  # damaged, as will be found

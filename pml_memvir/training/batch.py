@@ -38,9 +38,18 @@ def taken(
         TypeError, ValueError: it does not fit.
     """
     num_classes, embedding_size = shape
+    is_applicable = given[1] is not None and ref_emb is None
     if gather_on is not None:
-        given = gathered(*given, ref_emb, embedding_size, gather_on)
-    elif given[1] is None or ref_emb is not None:
+        refused: Exception | None = None  # an error of one rank is an error of all
+        try:
+            if not is_applicable:
+                raise ValueError(NOT_APPLICABLE)
+            check(given[0], given[1], embedding_size, may_be_empty=True)
+            check_indices(given[2])
+        except (TypeError, ValueError) as error:
+            refused = error
+        given = processes.gather(*given, refused, gather_on)
+    elif not is_applicable:
         return None
     embeddings, labels, indices_tuple = given
     check(embeddings, labels, embedding_size)
@@ -71,31 +80,6 @@ def clamped(
     within = labels.clamp(0, num_classes - 1)
     misfits = torch.empty_like(labels, dtype=torch.float32)
     return within, torch.sub(labels, within, out=misfits)
-
-
-def gathered(
-    embeddings: torch.Tensor,
-    labels: Any,
-    indices_tuple: Any,
-    ref_emb: Any,
-    embedding_size: int,
-    device: torch.device,
-) -> Given:
-    """The batches of all ranks. An error of one rank is an error of all.
-
-    Args:
-        device: where ranks talk to each other.
-    """
-    error: Exception | None = None
-    try:
-        if labels is None or ref_emb is not None:
-            raise ValueError(NOT_APPLICABLE)
-        check(embeddings, labels, embedding_size, may_be_empty=True)
-        check_indices(indices_tuple)
-    except (TypeError, ValueError) as error_:
-        error = error_
-    part = processes.Part(embeddings, labels, indices_tuple, error)
-    return processes.gather(part, device)
 
 
 def check(

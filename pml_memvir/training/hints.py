@@ -92,13 +92,12 @@ class Hints:
         if self._first is None:
             self._first = _version(weight), _sample(weight)
         version, sample = self._first
-        if _version(weight) != version:
-            self._is_unchanged, self._first = False, None
-        elif self._steps > UNCHANGED_STEPS:
+        has_changed = _version(weight) != version
+        if has_changed or self._steps > UNCHANGED_STEPS:
             # Not every optimizer moves the counter: some write to `.data`.
-            unchanged = _are_close(_sample(weight), sample)
+            has_changed = has_changed or not _are_close(_sample(weight), sample)
             self._is_unchanged, self._first = False, None
-            if unchanged:
+            if not has_changed:
                 self._say(UNCHANGED)
 
     def _say(self, text: str, *numbers: int) -> None:

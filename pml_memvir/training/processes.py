@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,29 +11,13 @@ from torch.autograd.function import once_differentiable
 from ..core.ranks import rank_and_world_size
 
 
-def are_several() -> bool:
-    return rank_and_world_size()[1] > 1
-
-
-@dataclass
-class Part:
-    """One rank's batch, or the error for which it must not be used.
-
-    Attributes:
-        embeddings: (B_r, D).
-        labels: (B_r,), integers.
-        indices_tuple: of PML's DistributedMinerWrapper, which has the rank's own batch
-            first; the same on all ranks but for that. Or None.
-        error: what is wrong with these.
-    """
-
-    embeddings: torch.Tensor
-    labels: torch.Tensor
-    indices_tuple: Any
-    error: Exception | None = None
-
-
-def gather(part: Part, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, Any]:
+def gather(
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    indices_tuple: Any,
+    error: Exception | None,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
     """The batches of all ranks, one after another, in the order of ranks.
 
     They may differ in size. The host waits for their sizes. In backward, gradients of
@@ -42,7 +25,11 @@ def gather(part: Part, device: torch.device) -> tuple[torch.Tensor, torch.Tensor
     of one process on the whole batch.
 
     Args:
-        part: this rank's.
+        embeddings: (B_r, D), of this rank.
+        labels: (B_r,), integers.
+        indices_tuple: of PML's DistributedMinerWrapper, which has the rank's own batch
+            first; the same on all ranks but for that. Or None.
+        error: what is wrong with these, for which they must not be used.
         device: where ranks talk to each other.
 
     Returns:
@@ -54,12 +41,19 @@ def gather(part: Part, device: torch.device) -> tuple[torch.Tensor, torch.Tensor
         ValueError: not all ranks have an indices_tuple, or it has too large an index.
     """
     rank, world_size = rank_and_world_size()
-    sizes, needs_gradient = _agree(part, device, world_size)
-    embeddings, labels = part.embeddings, part.labels.to(device, torch.long)
+    mine = [1, 0, 0, 0, -1, -1]
+    if error is None:
+        wants_gradient, mined = embeddings.requires_grad, indices_tuple is not None
+        kind, highest = _DTYPES.index(embeddings.dtype), _highest(indices_tuple)
+        mine = [0, len(labels), int(wants_gradient), int(mined), highest, kind]
+    facts = _all_gather(torch.tensor([mine], device=device), [1] * world_size)
+    if error is not None:
+        raise error
+    sizes, needs_gradient = _agreed(*facts.t().tolist())
+    labels = labels.to(device, torch.long)
     if needs_gradient and not embeddings.requires_grad:
         # All ranks must take part in backward; an empty batch may not seem to.
         embeddings = embeddings.detach().requires_grad_()
-    indices_tuple = part.indices_tuple
     if indices_tuple is not None:
         everyone = torch.arange(sum(sizes), device=device)
         start, end = sum(sizes[:rank]), sum(sizes[: rank + 1])
@@ -72,19 +66,15 @@ def gather(part: Part, device: torch.device) -> tuple[torch.Tensor, torch.Tensor
     return gathered.to(dtype), _all_gather(labels, sizes), indices_tuple
 
 
-def _agree(part: Part, device: torch.device, world_size: int) -> tuple[list[int], bool]:
+def _agreed(
+    errors: list[int],
+    sizes: list[int],
+    want_gradient: list[int],
+    are_mined: list[int],
+    highest_of: list[int],
+    kinds: list[int],
+) -> tuple[list[int], bool]:
     """Sizes of all batches, and whether any wants a gradient; or an error on all."""
-    mine = [1, 0, 0, 0, -1, -1]
-    if part.error is None:
-        wants_gradient = int(part.embeddings.requires_grad)
-        mined = int(part.indices_tuple is not None)
-        highest = _highest(part.indices_tuple)
-        kind = _DTYPES.index(part.embeddings.dtype)
-        mine = [0, len(part.labels), wants_gradient, mined, highest, kind]
-    facts = _all_gather(torch.tensor([mine], device=device), [1] * world_size)
-    errors, sizes, want_gradient, are_mined, highest_of, kinds = facts.t().tolist()
-    if part.error is not None:
-        raise part.error
     if any(errors):
         raise RuntimeError(
             f"rank {errors.index(1)} refused its batch: all ranks leave out this step"

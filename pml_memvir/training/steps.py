@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 
 from ..core.form import Form
 from ..core.memory import SnapshotMemory
 from ..core.progress import Progress
-from ..core.snapshots import Batch, Notes, Outcome
+from ..core.snapshots import Batch, Outcome
 from ..core.warn import warn
 from .bad_batches import BadBatches
 from .hints import Hints
-
-
-@dataclass(frozen=True)
-class _Left:
-    """What a step leaves behind, until it is where it belongs."""
-
-    call: int
-    outcome: Outcome
-    labels: torch.Tensor
-    notes: Notes | None
-    is_remembered: bool
-    questions: torch.Tensor
-    num_virtual_steps: int
 
 
 class Steps:
     """Counts steps, and ends them."""
 
     def __init__(
-        self, memory: SnapshotMemory, progress: Progress, bad_batches: BadBatches
+        self, memory: SnapshotMemory, progress: Progress, on_non_finite: str
     ) -> None:
-        self.memory, self.progress, self.bad = memory, progress, bad_batches
+        self.memory, self.progress = memory, progress
         self.schedule, self.hints = memory.schedule, Hints()
-        self._unfinished: _Left | None = None  # of a step that was interrupted
+        self.bad = BadBatches(memory, progress, on_non_finite)
+        # What a step that was interrupted has still to leave behind.
+        self._unfinished: Callable[[], None] | None = None
 
     @property
     def step(self) -> int:
@@ -64,18 +53,30 @@ class Steps:
 
     def end(self, outcome: Outcome, batch: Batch, form: Form) -> None:
         """End this step: all that can fail first, then what it leaves behind."""
-        call, num_met = self.progress.calls, self.memory.num_met(self.slot)
+        call, slot, progress = self.progress.calls, self.slot, self.progress
+        num_met = self.memory.num_met(slot)
         is_remembered = self.schedule.stores(call) and not self.is_in_warmup
         notes = None
         if is_remembered:
-            notes = outcome.notes() if outcome.notes else None
+            notes = outcome.notes and outcome.notes()
             self.memory.storage.make_room(
                 form, outcome.class_weights, len(batch.labels)
             )
         ask = self.bad.questions(outcome, notes, batch.misfits)
-        left = _Left(call, outcome, batch.labels, notes, is_remembered, ask, num_met)
+
+        def leave() -> None:
+            if is_remembered:
+                vectors = outcome.class_weights, outcome.embeddings
+                self.memory.remember(slot, *vectors, batch.labels, notes)
+            elif self.schedule.stores(call):
+                self.memory.forget(slot)
+            self.bad.ask(call, ask)
+            progress.num_virtual_steps = num_met
+            progress.insight = outcome.insight if num_met else None
+            progress.calls = call + 1
+
         try:
-            self._unfinished = left  # from here on the step has happened
+            self._unfinished = leave  # from here on the step has happened
             self._finish()
         except BaseException:
             self._finish()
@@ -114,17 +115,6 @@ class Steps:
 
     def _finish(self) -> None:
         """Do what is left to be done of a step; after an interrupt, once more."""
-        left, progress = self._unfinished, self.progress
-        if left is None:
-            return
-        slot, outcome = self.schedule.slot(left.call), left.outcome
-        if left.is_remembered:
-            vectors = outcome.class_weights, outcome.embeddings
-            self.memory.remember(slot, *vectors, left.labels, left.notes)
-        elif self.schedule.stores(left.call):
-            self.memory.forget(slot)
-        self.bad.ask(left.call, left.questions)
-        progress.num_virtual_steps = left.num_virtual_steps
-        progress.insight = outcome.insight if left.num_virtual_steps else None
-        progress.calls = left.call + 1
-        self._unfinished = None
+        if self._unfinished is not None:
+            self._unfinished()
+            self._unfinished = None
