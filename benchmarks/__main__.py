@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from .commands import data, experiments, others, reports, studies
+from .commands.failures import plain_errors
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Group(click.Group):
+    """What a user can put right is a message, whichever command says it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return plain_errors(super().invoke)(ctx)
+
+
+@click.group(cls=Group, context_settings=SETTINGS)
 def main() -> None:
     """Benchmarks of pml_memvir: the paper's tables from configs, speed, a demo."""
 

@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import Mistake
+
 WRAPPERS = ("state_dict", "model_state", "model_state_dict")
 PARALLEL_PREFIX = "module."
 OPTIONAL = ".num_batches_tracked"  # files older than PyTorch 0.4.1 have none
 SHOWN = 4  # names in a message
 
 
-class CheckpointError(ValueError):
+class CheckpointError(Mistake):
     """A file of weights that is missing, damaged, or of another network."""
 
 

@@ -39,7 +39,6 @@ def data() -> None:
     help="cars_annos.mat or list_eval_partition.txt, if no archive has it.",
 )
 @click.option("--download", is_flag=True, help="Download it, where that is possible.")
-@options.plain_errors
 def prepare(
     name: str,
     root: Path | None,
@@ -70,7 +69,6 @@ def prepare(
 @NAME
 @ROOT
 @click.option("--no-decode", is_flag=True, help="Do not read the images, only count.")
-@options.plain_errors
 def verify(name: str, root: Path | None, no_decode: bool) -> None:
     """Count classes and images against the published numbers, and read every image."""
     from .. import datasets

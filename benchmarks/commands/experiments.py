@@ -21,7 +21,6 @@ from . import options
     is_flag=True,
     help="Go back to the best checkpoints of trials, and on from there.",
 )
-@options.plain_errors
 def run(
     what: tuple[str, ...],
     extra: tuple[str, ...],
@@ -56,7 +55,6 @@ def run(
     "--selection",
     type=click.Choice(["last", "best_on_validation", "best_on_test"]),
     default="last",
-    show_default=True,
     help="Which of the saved models.",
 )
 @click.option(
@@ -65,7 +63,6 @@ def run(
     help="Evaluate on these, FOLDER/<class>/*, in place of the run's data set.",
 )
 @options.device
-@options.plain_errors
 def evaluate(
     folder: Path,
     overrides: tuple[str, ...],
@@ -91,11 +88,9 @@ def evaluate(
     "--trials",
     type=click.IntRange(1),
     default=20,
-    show_default=True,
     help="Trials to reach, earlier and failed ones included.",
 )
-@click.option("--sampler-seed", type=int, default=0, show_default=True)
-@options.plain_errors
+@click.option("--sampler-seed", type=int, default=0)
 def tune(
     what: tuple[str, ...],
     extra: tuple[str, ...],
@@ -130,7 +125,6 @@ def tune(
     is_flag=True,
     help="Succeed where data or weights are not there, if all else is well.",
 )
-@options.plain_errors
 def check(
     what: tuple[str, ...], extra: tuple[str, ...], device: str | None, build_only: bool
 ) -> None:
@@ -154,16 +148,11 @@ def check(
     found = [checker.check(c) for c in track(configs, "checking", console=console)]
     table = Table("config", "builds", "data", "weights")
     for row in found:
-        cells = (row.builds, row.data, row.weights)
-        marks = [c if c == "ok" else Text("no", style="red") for c in cells]
+        marks = [c if c == "ok" else Text("no", style="red") for c in row.cells]
         table.add_row(row.name, *marks)
     console.print(table)
-    problems: dict[str, None] = {}
-    for row in found:
-        for cell in (row.builds, row.data, row.weights):
-            if cell != "ok":
-                problems[cell] = None
-    for problem in problems:
+    problems = [cell for row in found for cell in row.cells if cell != "ok"]
+    for problem in dict.fromkeys(problems):
         console.print(f"- {problem}", highlight=False, soft_wrap=True)
     for config, row in zip(configs, found):
         for said in filter(None, (random_weights(config), row.idle)):
@@ -176,7 +165,6 @@ def check(
 
 @click.command("list")
 @click.argument("kind", required=False)
-@options.plain_errors
 def list_names(kind: str | None) -> None:
     """All presets; or all names of a KIND, such as loss, trunk or dataset."""
     from rich.table import Column, Table

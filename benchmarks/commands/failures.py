@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ..errors import Mistake
 from ..files import FULL
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -33,14 +34,7 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def in_one_line(error: BaseException) -> str | None:
     """What to tell; None where it is no user's mistake."""
-    # Imported only now: what they import reads settings of `quiet_bars`.
-    from ..backbones.weights import CheckpointError
-    from ..config import ConfigError
-    from ..datasets.errors import DatasetError, of_a_worker
-
-    if isinstance(error, DatasetError):
-        return of_a_worker(str(error))
-    if isinstance(error, (ConfigError, CheckpointError)):
+    if isinstance(error, Mistake):
         return str(error)
     if isinstance(error, EOFError):
         return f"a file ended too early, it is empty or damaged: {error}"

@@ -13,10 +13,6 @@ from typing import Any
 
 import click
 
-from .failures import plain_errors
-
-__all__ = ["plain_errors"]
-
 
 class UserPath(click.Path):
     """A path; ~ is the user's home, also where the shell does not see to it."""
@@ -78,7 +74,6 @@ output = click.option(
     "--output",
     type=FOLDER,
     default=Path("output/runs"),
-    show_default=True,
     help="Runs are kept in a folder of their name in here.",
 )
 device = click.option(

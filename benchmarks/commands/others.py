@@ -14,7 +14,6 @@ DATA = click.option(
     "--data",
     type=options.FOLDER,
     default=Path("data/glyphs"),
-    show_default=True,
     help="Folder of the rendered images.",
 )
 
@@ -30,10 +29,9 @@ DATA = click.option(
     "--epochs",
     type=click.IntRange(5),
     default=8,
-    show_default=True,
     help="Four of them are MemVir's warm-up, in which it is the plain loss.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0)
 def demo(data: Path, output: Path | None, epochs: int, seed: int) -> None:
     """Train a small network on Glyphs, without and with MemVir, and compare."""
     from .. import demo as demo_
@@ -50,7 +48,7 @@ def demo(data: Path, output: Path | None, epochs: int, seed: int) -> None:
 @click.command()
 @DATA
 @click.option("--split", type=click.Choice(["train", "test"]), default="train")
-@click.option("--classes", type=click.IntRange(1), default=40, show_default=True)
+@click.option("--classes", type=click.IntRange(1), default=40)
 @click.argument("png", type=options.UserPath(path_type=Path, dir_okay=False))
 def glyphs(data: Path, split: str, classes: int, png: Path) -> None:
     """Write a contact sheet of the Glyphs images to PNG: a row a class."""
@@ -69,11 +67,10 @@ def glyphs(data: Path, split: str, classes: int, png: Path) -> None:
     "--output",
     type=options.FOLDER,
     default=Path("output/speed"),
-    show_default=True,
     help="Folder for speed.json, speed.md and growth.png, or operations.csv.",
 )
-@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@click.option("--repeats", type=click.IntRange(1), default=9)
+@click.option("--device", default="cpu", help="cpu or cuda")
 @click.option("--quick", is_flag=True, help="Tiny sizes, to see that it runs.")
 @click.option(
     "--operations",
@@ -100,11 +97,10 @@ def speed(
     type=click.Choice(["98", "11318"]),
     multiple=True,
     default=["98"],
-    show_default=True,
     help="98 as in CARS196; 11318 as in SOP, with a bfloat16 memory of 6.5 GB.",
 )
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@click.option("--repeats", type=click.IntRange(1), default=5)
+@click.option("--device", default="cpu", help="cpu or cuda")
 def share(classes: tuple[str, ...], repeats: int, device: str) -> None:
     """How much of a ResNet-50's training step MemVir takes, at 128 images of 224."""
     import torch
@@ -137,7 +133,6 @@ def precision() -> None:
     "--output",
     type=options.FOLDER,
     default=Path("output/gpu"),
-    show_default=True,
     help="Folder for index.md and what each part writes.",
 )
 @click.pass_context

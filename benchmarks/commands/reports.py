@@ -52,7 +52,6 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     metavar="NAME",
     help="Only experiments of this name, such as 'glyphs/*'; several times.",
 )
-@options.plain_errors
 def report(
     places: tuple[Path, ...],
     output: Path | None,
@@ -66,15 +65,11 @@ def report(
 
     PLACES are folders, and files of packed runs.
     """
-    from ..report import ReportError, parse_baselines, run
+    from ..report import parse_baselines, run
 
-    try:
-        given = parse_baselines(baselines)
-        options_ = selections, metrics, given, until, only
-        with naming(output or places[0] / "report"):
-            run(list(places), output, Console(), *options_)
-    except ReportError as error:
-        raise click.ClickException(str(error)) from error
+    options_ = selections, metrics, parse_baselines(baselines), until, only
+    with naming(output or places[0] / "report"):
+        run(list(places), output, Console(), *options_)
 
 
 @click.command()
@@ -82,13 +77,9 @@ def report(
 @click.option("--into", type=FILE, required=True, help="The file, named *.csv.gz.")
 def pack(places: tuple[Path, ...], into: Path) -> None:
     """Add all runs in PLACES to one compressed table, which `report` takes, too."""
-    from ..report import ReportError
     from ..report.packing import pack as pack_
 
-    try:
-        names = pack_(places, into)
-    except ReportError as error:
-        raise click.ClickException(str(error)) from error
+    names = pack_(places, into)
     Console().print(f"{into}: {len(names)} experiments", soft_wrap=True)
 
 
@@ -98,11 +89,7 @@ def pack(places: tuple[Path, ...], into: Path) -> None:
 @options.output
 def unpack(file: Path, names: tuple[str, ...], output: Path) -> None:
     """Write runs of a packed FILE as folders again; NAME as in 'glyphs/*'."""
-    from ..report import ReportError
     from ..report.packing import unpack as unpack_
 
-    try:
-        for folder in unpack_(file, output, names):
-            Console().print(str(folder), soft_wrap=True)
-    except ReportError as error:
-        raise click.ClickException(str(error)) from error
+    for folder in unpack_(file, output, names):
+        Console().print(str(folder), soft_wrap=True)

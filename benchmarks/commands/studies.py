@@ -46,7 +46,6 @@ OURS = Path(__file__).parents[1] / "studies" / "memvir.yaml"
     type=options.FOLDER,
     help="Write tables and figures of what there is into this folder; run nothing.",
 )
-@options.plain_errors
 def study(
     file: Path,
     output: Path | None,
@@ -63,28 +62,24 @@ def study(
     docs/studies.md tells how to write one.
     """
     from .. import study as study_
-    from ..report import ReportError
 
     console = Console()
-    try:
-        made = study_.Study(file, output)
-        chosen = stages or tuple(made.stages)
-        for stage in chosen:
-            if stage not in made.stages:
-                known = ", ".join(made.stages)
-                raise click.BadParameter(f"{stage!r}; expected one of {known}")
-        if pack:
-            for folder in made.folders:
-                names = made.results.pack(folder)
-                console.print(f"{folder}: {len(names)} experiments packed")
-        elif report is not None:
-            study_.write_reports(made, report, console)
-        elif dry_run:
-            console.print(study_.overview(made, chosen))
-        else:
-            processes = processes or os.cpu_count() or 1
-            budget = made.core_hours if core_hours is None else core_hours
-            if study_.run(made, processes, budget, chosen, console):
-                raise SystemExit(1)
-    except (ReportError, study_.StudyError) as error:
-        raise click.ClickException(str(error)) from error
+    made = study_.Study(file, output)
+    chosen = stages or tuple(made.stages)
+    for stage in chosen:
+        if stage not in made.stages:
+            known = ", ".join(made.stages)
+            raise click.BadParameter(f"{stage!r}; expected one of {known}")
+    if pack:
+        for folder in made.folders:
+            names = made.results.pack(folder)
+            console.print(f"{folder}: {len(names)} experiments packed")
+    elif report is not None:
+        study_.write_reports(made, report, console)
+    elif dry_run:
+        console.print(study_.overview(made, chosen))
+    else:
+        processes = processes or os.cpu_count() or 1
+        budget = made.core_hours if core_hours is None else core_hours
+        if study_.run(made, processes, budget, chosen, console):
+            raise SystemExit(1)

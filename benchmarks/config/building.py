@@ -10,19 +10,10 @@ from typing import Any
 import torch
 
 from . import registry
-from .errors import ConfigError, in_words, suggest
+from .errors import FAILURES, ConfigError, in_words, suggest
 from .schema import one_key_message
 
 WEIGHTS = ("weights", "checkpoint")  # where a trunk's come from
-WRONG_ARGUMENTS = (
-    AssertionError,
-    AttributeError,
-    ImportError,
-    KeyError,
-    OSError,
-    TypeError,
-    ValueError,
-)
 
 
 def split_spec(spec: Any, where: str) -> tuple[str, dict[str, Any]]:
@@ -99,7 +90,7 @@ def build(
         raise ConfigError(f"{where} needs {', '.join(missing)}")
     try:
         return factory(**values)
-    except WRONG_ARGUMENTS as error:
+    except FAILURES as error:
         raise ConfigError(f"{where}: {in_words(error)}") from error
 
 

@@ -6,8 +6,24 @@ import difflib
 import traceback
 from collections.abc import Iterable
 
+from ..errors import Mistake
 
-class ConfigError(ValueError):
+# What a class, or a training, raises where values do not fit.
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+class ConfigError(Mistake):
     """Something in a config that cannot be meant; says where, and the way out."""
 
 

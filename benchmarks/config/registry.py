@@ -6,58 +6,18 @@ import enum
 import importlib
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from .errors import ConfigError, suggest
-from .unusable import UNUSABLE
 
-# Where names of each kind are looked up, ours first: a module or, after a colon, a dict
-# in it. Imported when asked for, as some are slow and torchvision may be missing.
-MODULES = {
-    "loss": (
-        "benchmarks.protocol.losses",
-        "pml_memvir.losses",
-        "pytorch_metric_learning.losses",
-    ),
-    "miner": ("pytorch_metric_learning.miners",),
-    "sampler": ("pytorch_metric_learning.samplers",),
-    "distance": ("pytorch_metric_learning.distances",),
-    "reducer": ("pytorch_metric_learning.reducers",),
-    "regularizer": ("pytorch_metric_learning.regularizers",),
-    "accuracy calculator": (
-        "benchmarks.protocol.accuracy",
-        "pytorch_metric_learning.utils.accuracy_calculator",
-    ),
-    "dataset": ("benchmarks.datasets",),
-    "split manager": ("benchmarks.protocol.split_managers",),
-    "trunk": ("benchmarks.backbones:BACKBONES",),
-    "embedder": ("benchmarks.backbones:EMBEDDERS",),
-    "transform": ("torchvision.transforms",),
-    "optimizer": ("torch.optim",),
-    "scheduler": ("torch.optim.lr_scheduler",),
-    "trainer": ("benchmarks.protocol.trainer", "pytorch_metric_learning.trainers"),
-    "tester": ("pytorch_metric_learning.testers",),
-    "knn function": ("benchmarks.protocol.accuracy:KNN_FUNCTIONS",),
-    "kmeans function": ("benchmarks.protocol.accuracy:KMEANS_FUNCTIONS",),
-    "hook container": ("benchmarks.protocol.hooks",),
-}
-
-# What an argument of this name holds, if it is given as {ClassName: arguments}.
-ARGUMENTS = {
-    "loss": "loss",
-    "losses": "loss",
-    "miner": "miner",
-    "miners": "miner",
-    "distance": "distance",
-    "reducer": "reducer",
-    "reducers": "reducer",
-    "default_reducer": "reducer",
-    "embedding_regularizer": "regularizer",
-    "weight_regularizer": "regularizer",
-    "accuracy_calculator": "accuracy calculator",
-    "knn_func": "knn function",
-    "kmeans_func": "kmeans function",
-}
+# Where names are looked up, what arguments hold, and which names cannot work here.
+NAMES = yaml.safe_load(Path(__file__).with_name("registry.yaml").read_text("utf-8"))
+MODULES: dict[str, list[str]] = NAMES["modules"]
+ARGUMENTS: dict[str, str] = NAMES["arguments"]
+UNUSABLE: dict[str, dict[str, str]] = NAMES["unusable"]
 
 _extra: dict[str, dict[str, Callable[..., Any]]] = {}
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
 
 from ..files import replacing
+from .errors import DatasetError
 
 LOGGER = logging.getLogger("benchmarks")
 Arrays = dict[str, np.ndarray]
@@ -67,3 +71,64 @@ def save(path: Path, names: Sequence[str], key: str, arrays: Arrays) -> None:
     }
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **contents)
+
+
+class Rendered(Dataset):
+    """Images of a file of such arrays, training classes first: Emoji and Glyphs.
+
+    Raises:
+        DatasetError: the split is unknown, or there are not so many training classes.
+    """
+
+    SPLITS = ("train", "test", "train+test")
+    PUBLISHED: dict[str, tuple[int, int]] = {}  # classes and images of a split
+    ROOT, SPLIT = "", ""  # by default
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        split: str | None = None,
+        transform: Callable[[Image.Image], Any] | None = None,
+        target_transform: Callable[[int], Any] | None = None,
+        *,
+        num_train_classes: int | None = None,
+    ) -> None:
+        self.root, self.split = Path(root or self.ROOT), split or self.SPLIT
+        if self.split not in self.SPLITS:
+            raise DatasetError(f"split must be one of {self.SPLITS}, got {split!r}")
+        self.transform, self.target_transform = transform, target_transform
+        arrays = self.arrays()
+        labels, in_all = arrays["labels"], int(arrays["num_train_classes"])
+        used = in_all if num_train_classes is None else num_train_classes
+        if not isinstance(used, int) or not 1 <= used <= in_all:
+            raise DatasetError(
+                f"num_train_classes must be an int, 1 to {in_all}, got {used!r}"
+            )
+        self.num_train_classes = used
+        chosen = np.isin(labels, self.chosen(used, in_all))
+        parts = {"train": chosen, "test": labels >= in_all}
+        keep = np.any([parts[part] for part in self.split.split("+")], axis=0)
+        self.images, self.labels = arrays["images"][keep], labels[keep].tolist()
+        self.class_names = arrays["class_names"].tolist()
+        self.describe(arrays, keep)
+
+    def arrays(self) -> Arrays:
+        """Those of the file, made where there is no sound one."""
+        raise NotImplementedError
+
+    def chosen(self, used: int, in_all: int) -> np.ndarray:
+        """The training classes to use."""
+        return np.arange(used)
+
+    def describe(self, arrays: Arrays, keep: np.ndarray) -> None:
+        """Set what else is known of classes and, as far as they are kept, of items."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        image, label = Image.fromarray(self.images[index]), self.labels[index]
+        return (
+            image if self.transform is None else self.transform(image),
+            label if self.target_transform is None else self.target_transform(label),
+        )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
-from torch.utils.data import Dataset
 
 from ..console import plain_console
 from ..files import write_text
@@ -37,7 +34,7 @@ ARRAYS = (
 )
 
 
-class Emoji(Dataset):
+class Emoji(cached_arrays.Rendered):
     """Real images from npm: 64x64, RGB, on white; a class is one emoji.
 
     Eight vendors' drawings (PACKAGES), of emoji that at least five of them draw.
@@ -75,51 +72,22 @@ class Emoji(Dataset):
         DatasetError: an argument is wrong, or the drawings cannot be had.
     """
 
-    SPLITS = ("train", "test", "train+test")
-    PUBLISHED: dict[str, tuple[int, int]] = {}
+    ROOT, SPLIT = "data/emoji", "train"
+    vendors: list[str]
+    code_points: list[str]
 
     def __init__(
-        self,
-        root: str | os.PathLike[str] = "data/emoji",
-        split: str = "train",
-        transform: Callable[[Image.Image], Any] | None = None,
-        *,
-        num_train_classes: int | None = None,
-        archives: Sequence[Path] | None = None,
+        self, *args: Any, archives: Sequence[Path] | None = None, **kwargs: Any
     ) -> None:
-        if split not in self.SPLITS:
-            raise DatasetError(f"split must be one of {self.SPLITS}, got {split!r}")
-        self.root = Path(root)
-        self.split = split
-        self.transform = transform
-        arrays = _load_or_render(self.root, archives, plain_console())
-        in_all = int(arrays["num_train_classes"])
-        used = in_all if num_train_classes is None else num_train_classes
-        if not isinstance(used, int) or not 1 <= used <= in_all:
-            raise DatasetError(
-                f"num_train_classes must be an int, 1 to {in_all}, "
-                f"got {num_train_classes!r}"
-            )
-        self.num_train_classes = used
-        self.class_names = arrays["class_names"].tolist()
-        self.code_points = arrays["code_points"].tolist()
-        for_training, for_testing = arrays["labels"] < used, arrays["labels"] >= in_all
-        keep = {
-            "train": for_training,
-            "test": for_testing,
-            "train+test": for_training | for_testing,
-        }[split]
-        self.images = arrays["images"][keep]
-        self.labels = arrays["labels"][keep].tolist()
+        self.archives = archives
+        super().__init__(*args, **kwargs)
+
+    def arrays(self) -> cached_arrays.Arrays:
+        return _load_or_render(self.root, self.archives, plain_console())
+
+    def describe(self, arrays: cached_arrays.Arrays, keep: np.ndarray) -> None:
         self.vendors = arrays["vendors"][keep].tolist()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        image = Image.fromarray(self.images[index])
-        shown = image if self.transform is None else self.transform(image)
-        return shown, self.labels[index]
+        self.code_points = arrays["code_points"].tolist()
 
 
 def prepare(

@@ -1,23 +1,21 @@
 """What goes wrong with data sets on disk."""
 
-from __future__ import annotations
+from ..errors import Mistake
+
+WORKER = "Caught DatasetError in DataLoader worker"
 
 
-class DatasetError(ValueError):
+class DatasetError(Mistake):
     """A data set that is missing, damaged, incomplete or not the published one.
 
     Args:
-        problem: what was expected and what was found, with the path.
+        problem: what was expected and what was found, with the path. PyTorch's loaders
+            put a traceback before that of a worker, which is left out.
         remedy: what to do about it.
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
+        if problem.startswith(WORKER):
+            problem = problem.rpartition("DatasetError: ")[2].strip()
         super().__init__(f"{problem}\n{remedy}" if remedy else problem)
         self.problem = problem
-
-
-def of_a_worker(message: str) -> str:
-    """What it says without the traceback that PyTorch's loaders put before it."""
-    if not message.startswith("Caught DatasetError in DataLoader worker"):
-        return message
-    return message.rpartition("DatasetError: ")[2].strip()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import unicodedata
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from .decoding import suffixes
 from .errors import DatasetError
@@ -41,17 +39,13 @@ class ImageFolders(ImageFiles):
 
     def __init__(
         self,
-        root: str | os.PathLike[str],
-        split: str,
-        transform: Callable[[Image.Image], Any] | None = None,
-        target_transform: Callable[[int], Any] | None = None,
-        *,
+        *args: Any,
         allow_shared_classes: bool = False,
         halves: bool = False,
-        **checks: bool,
+        **kwargs: Any,
     ) -> None:
         self.allow_shared_classes, self.halves = allow_shared_classes, halves
-        super().__init__(root, split, transform, target_transform, **checks)
+        super().__init__(*args, **kwargs)
 
     def generate_split(self) -> None:
         parts = self._halves() if self.halves else self._parts()
@@ -121,14 +115,6 @@ class ImageFolder(ImageFolders):
     """One set of images, root/<class>/*, to evaluate on."""
 
     SPLITS: tuple[str, ...] = ("test",)
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        split: str = "test",
-        transform: Callable[[Image.Image], Any] | None = None,
-    ) -> None:
-        super().__init__(root, split, transform)
 
     def generate_split(self) -> None:
         folders = class_folders(self.root)

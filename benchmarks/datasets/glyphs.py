@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import Dataset
 
 from . import cached_arrays, letters
-from .errors import DatasetError
 
 FILE_NAME = "glyphs.npz"
 FORMAT = 1
@@ -22,7 +17,7 @@ MIN_IMAGES = 12  # a class of fewer is left out
 ARRAYS = ("images", "labels", "class_names", "class_scripts", "num_train_classes")
 
 
-class Glyphs(Dataset):
+class Glyphs(cached_arrays.Rendered):
     """Real images that need no download: 32x32, grey, dark letters on white.
 
     A class is a distinct letter shape: letters that look the same in any face (Latin
@@ -48,59 +43,17 @@ class Glyphs(Dataset):
         DatasetError: the split is unknown, or there are not so many training classes.
     """
 
-    SPLITS = ("train", "test", "train+test")
-    PUBLISHED: dict[str, tuple[int, int]] = {}  # classes and images of a split
+    ROOT, SPLIT = "data/glyphs", "train+test"
+    class_scripts: list[str]
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str] = "data/glyphs",
-        split: str = "train+test",
-        transform: Callable[[Image.Image], Any] | None = None,
-        target_transform: Callable[[int], Any] | None = None,
-        *,
-        num_train_classes: int | None = None,
-    ) -> None:
-        if split not in self.SPLITS:
-            raise DatasetError(f"split must be one of {self.SPLITS}, got {split!r}")
-        self.root = Path(root)
-        self.split = split
-        self.transform = transform
-        self.target_transform = target_transform
-        arrays = load_or_render(self.root / FILE_NAME)
-        self.class_names = arrays["class_names"].tolist()
+    def arrays(self) -> cached_arrays.Arrays:
+        return load_or_render(self.root / FILE_NAME)
+
+    def chosen(self, used: int, in_all: int) -> np.ndarray:
+        return np.linspace(0, in_all - 1, used).round().astype(int)
+
+    def describe(self, arrays: cached_arrays.Arrays, keep: np.ndarray) -> None:
         self.class_scripts = arrays["class_scripts"].tolist()
-        in_all = int(arrays["num_train_classes"])
-        self.num_train_classes = (
-            in_all if num_train_classes is None else num_train_classes
-        )
-        used = _evenly_spread(in_all, self.num_train_classes)
-        for_training = np.isin(arrays["labels"], used)
-        for_testing = arrays["labels"] >= in_all
-        keep = {
-            "train": for_training,
-            "test": for_testing,
-            "train+test": for_training | for_testing,
-        }[split]
-        self.images = arrays["images"][keep]
-        self.labels = arrays["labels"][keep].tolist()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        image, label = Image.fromarray(self.images[index]), self.labels[index]
-        return (
-            image if self.transform is None else self.transform(image),
-            label if self.target_transform is None else self.target_transform(label),
-        )
-
-
-def _evenly_spread(count: int, chosen: int) -> np.ndarray:
-    if not isinstance(chosen, int) or not 1 <= chosen <= count:
-        raise DatasetError(
-            f"num_train_classes must be an int, 1 to {count}, got {chosen!r}"
-        )
-    return np.linspace(0, count - 1, chosen).round().astype(int)
 
 
 def load_or_render(path: Path) -> cached_arrays.Arrays:

@@ -7,15 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from pml_memvir import MemVir
 from pml_memvir.hook_container import write_atomically
 
 from ..config import ConfigError
 from ..files import replacing
 from ..report.names import RECALL_AT
 from .history import History
+from .watcher import without_memory
 
 # Of a trial's models, those that make embeddings.
 EVALUATED = ("trunk", "embedder")
@@ -26,19 +24,15 @@ def best_folder(folder: Path, split: str, metric: str) -> Path:
     return folder / "models" / f"best_on_{split}_{metric}"
 
 
-def keep_best(
-    history: History, folder: Path, loss_funcs: dict[str, torch.nn.Module]
-) -> None:
+def keep_best(trial: Any) -> None:
     """Keep the latest models where the best of each metric are, if they are those.
 
     With the best of the primary metric is all that training goes on with, but for the
     memory of MemVir, which can be large.
 
     Done again on resuming: a kill may have come between saving and copying.
-
-    Args:
-        loss_funcs: as they are in the latest checkpoint.
     """
+    history, folder, loss_funcs = trial.history, trial.folder, trial.loss_funcs
     latest = history.epochs[-1] if history.epochs else None
     if latest is None or latest["epoch"] == 0:
         return
@@ -54,7 +48,8 @@ def keep_best(
         for source in (folder / "models").glob(f"*{ending}"):
             name = source.name.removesuffix(ending)
             if whole and name in loss_funcs:
-                write_atomically(_without_memory(loss_funcs[name]), best / source.name)
+                with without_memory([loss_funcs[name]]):
+                    write_atomically(loss_funcs[name].state_dict(), best / source.name)
             elif whole or name in EVALUATED:
                 _link_or_copy(source, best / source.name)
         for old in best.glob("*.pth"):
@@ -95,18 +90,6 @@ def back_to_best(folder: Path) -> str | None:
     history.truncate(best)
     history.save(folder)
     return f"back to epoch {best}, the best; until {last} all is trained again"
-
-
-def _without_memory(loss: torch.nn.Module) -> dict[str, Any]:
-    memvirs = [module for module in loss.modules() if isinstance(module, MemVir)]
-    saved = [module.save_memory for module in memvirs]
-    for module in memvirs:
-        module.save_memory = False
-    try:
-        return loss.state_dict()
-    finally:
-        for module, was in zip(memvirs, saved):
-            module.save_memory = was
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -21,12 +21,11 @@ from .sanity import check_images
 from .trial import num_folds
 
 IMAGE_SIZE = 64
-UNKNOWN = "-"
 
 
 @dataclass
 class Findings:
-    """One config's; each field is "ok", says what is wrong, or is UNKNOWN.
+    """One config's; each field is "ok", or says what is wrong.
 
     Attributes:
         idle: that MemVir would have no virtual classes, or "".
@@ -39,8 +38,12 @@ class Findings:
     idle: str = ""
 
     @property
+    def cells(self) -> tuple[str, str, str]:
+        return self.builds, self.data, self.weights
+
+    @property
     def ready(self) -> bool:
-        return self.builds == self.data == self.weights == "ok"
+        return {*self.cells} == {"ok"}
 
 
 class StandIn:

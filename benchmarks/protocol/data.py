@@ -61,7 +61,8 @@ def make_splits(
 
 def image_splits(config: Config, preprocessing: Any, folder: Path) -> Splits:
     """A folder of classes to evaluate on, and nothing to train with."""
-    images = ImageFolder(folder, transform=_transform(config, preprocessing, "eval"))
+    transform = _transform(config, preprocessing, "eval")
+    images = ImageFolder(folder, "test", transform)
     nothing = ClassSubset(images, [])
     return Splits(nothing, {"test": images}, [("test", ["test"])], None, "test")
 

@@ -64,7 +64,7 @@ def evaluate(
         except ValueError as error:
             raise ConfigError(str(error)) from error
         metrics = trial.tester.accuracy_calculator.get_curr_metrics()
-        found = accuracies(trial.tester, trial.splits, trial.models, epoch)
+        found = accuracies(trial, epoch)
         for split, values in found.items():
             cells = [f"{100 * values[metric]:.2f}" for metric in metrics]
             name = trial_folder.relative_to(folder).as_posix()

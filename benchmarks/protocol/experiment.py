@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch_metric_learning.utils import common_functions as c_f
@@ -24,7 +25,7 @@ from .history import History
 from .locks import locked
 from .progress import describe, describe_epoch
 from .rehearsal import rehearse
-from .trial import Trial, build_trial, num_folds
+from .trial import Trial, build_trial, closed, num_folds
 
 TSNE = "tsne.png"
 
@@ -139,38 +140,27 @@ def run_trial(
     """Train one trial to its end, from its latest checkpoint if there is one."""
     with naming(folder), records.naming_database(folder / "records"):
         trial = build_trial(config, seed, fold, folder, device, None, held_out_only)
-        try:
+        with closed(trial):
             _run_trial(trial, folder, console)
-        finally:
-            trial.trainer.dataloader_iter = None  # ends its workers
-            writer = trial.hooks.record_keeper.tensorboard_writer
-            if writer is not None:
-                writer.close()
 
 
 def _run_trial(trial: Trial, folder: Path, console: Console) -> None:
-    config = trial.config
+    config, history = trial.config, trial.history
     start = resume(trial, folder)
-    history = trial.history
     if start > 1:
         console.print(f"resumed after epoch {start - 1}")
     describe(trial, console)
+
+    def report(entry: dict[str, Any]) -> None:
+        describe_epoch(entry, config.num_epochs_train, console)
+
     trainer = trial.trainer
-    trainer.end_of_epoch_hook = trial.hooks.end_of_trial_epoch(
-        trial.tester,
-        trial.splits,
-        history,
-        folder,
-        config.save_interval,
-        config.patience,
-        lambda entry: describe_epoch(entry, config.num_epochs_train, console),
-    )
+    trainer.end_of_epoch_hook = trial.hooks.end_of_trial_epoch(trial, report)
     if not history.finished:
         if start == 1 and config.check_untrained_accuracy:
             trainer.epoch = 0
-            entry = trial.hooks.evaluate(trainer, trial.tester, trial.splits)
-            history.epochs.append(entry)
-            describe_epoch(entry, config.num_epochs_train, console)
+            history.epochs.append(trial.hooks.evaluate(trial))
+            report(history.epochs[-1])
         trainer.train(start, config.num_epochs_train)
     history.save(folder)
     if config.tsne_classes and not draw_tsne(trial, folder / TSNE):
@@ -189,7 +179,7 @@ def resume(trial: Trial, folder: Path) -> int:
     if saved is not None and done > 0:
         history.epochs = saved.epochs
         history.truncate(done)
-        keep_best(history, folder, trial.loss_funcs)
+        keep_best(trial)
         best = history.best_epoch(history.primary_metric)
         history.stopped_early = (
             done < history.num_epochs

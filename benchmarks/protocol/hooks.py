@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +13,6 @@ from pml_memvir.hook_container import SafeHookContainer as _SafeHookContainer
 
 from .best import keep_best
 from .finite import NotFiniteError, are_finite
-from .history import History
-from .split_managers import Splits
 from .watcher import Watcher
 
 __all__ = ["HookContainer", "SafeHookContainer", "accuracies"]
@@ -43,44 +40,39 @@ class SafeHookContainer(_SafeHookContainer):
         super().end_of_iteration_hook(trainer)
 
     def end_of_trial_epoch(
-        self,
-        tester: Any,
-        splits: Splits,
-        history: History,
-        folder: Path,
-        save_interval: int,
-        patience: int | None,
-        report: Callable[[dict[str, Any]], None] = lambda entry: None,
+        self, trial: Any, report: Callable[[dict[str, Any]], None]
     ) -> Callable[[Any], bool]:
         """The trainer's end_of_epoch_hook; it returns whether to go on.
 
         Args:
             report: gets each new entry of the history.
         """
+        history, config = trial.history, trial.config
 
         def hook(trainer: Any) -> bool:
             last = trainer.epoch == history.num_epochs
-            if trainer.epoch % save_interval and not last:
+            if trainer.epoch % config.save_interval and not last:
                 _start_pass(trainer)
                 return True
-            entry = self.evaluate(trainer, tester, splits)
+            entry = self.evaluate(trial)
             history.epochs.append(entry)
             report(entry)
             best = history.best_epoch(self.primary_metric)
             history.stopped_early = not last and not self.patience_remaining(
-                trainer.epoch, best, patience
+                trainer.epoch, best, config.patience
             )
             history.finished = last or history.stopped_early
-            self._keep(trainer, history, folder)
+            self._keep(trial)
             if not history.finished:
                 _start_pass(trainer)
             return not history.finished
 
         return hook
 
-    def evaluate(self, trainer: Any, tester: Any, splits: Splits) -> dict[str, Any]:
+    def evaluate(self, trial: Any) -> dict[str, Any]:
         """Evaluate and record; the entry for the history."""
-        found = accuracies(tester, splits, trainer.models, trainer.epoch)
+        trainer, splits = trial.trainer, trial.splits
+        found = accuracies(trial, trainer.epoch)
         self.record_keeper.save_records()
         if self.record_keeper.tensorboard_writer is not None:
             self.record_keeper.tensorboard_writer.flush()
@@ -97,30 +89,29 @@ class SafeHookContainer(_SafeHookContainer):
             "memvir": self._watched.means(),
         }
 
-    def _keep(self, trainer: Any, history: History, folder: Path) -> None:
+    def _keep(self, trial: Any) -> None:
         """Write history and models, so that a kill in between can be resumed."""
-        models = folder / "models"
+        models, history = trial.folder / "models", trial.history
         models.mkdir(exist_ok=True)
         epochs = [entry["epoch"] for entry in history.epochs if entry["epoch"] > 0]
         finished, history.finished = history.finished, False
-        history.save(folder)
+        history.save(trial.folder)
         previous = epochs[-2] if len(epochs) > 1 else None
-        self.save_models(trainer, str(models), epochs[-1], previous)
-        keep_best(history, folder, trainer.loss_funcs)
+        self.save_models(trial.trainer, str(models), epochs[-1], previous)
+        keep_best(trial)
         if finished:
             history.finished = True
-            history.save(folder)
+            history.save(trial.folder)
 
 
-def accuracies(
-    tester: Any, splits: Splits, models: dict[str, torch.nn.Module], epoch: int
-) -> dict[str, dict[str, float]]:
-    """By split and metric.
+def accuracies(of: Any, epoch: int) -> dict[str, dict[str, float]]:
+    """By split and metric, of a Trial or an Evaluator.
 
     Of models that have become NaN or infinite, or whose embeddings have, all accuracies
     are 0: nearest neighbours cannot be told, and a training that diverges is a result,
     too.
     """
+    tester, splits, models = of.tester, of.splits, of.models
     metrics = tester.accuracy_calculator.get_curr_metrics()
     diverged = {query: dict.fromkeys(metrics, 0.0) for query, _ in splits.to_evaluate}
     if not are_finite(models.values()):
@@ -139,8 +130,8 @@ def accuracies(
         # As it would be, a random number is drawn.
         iter(DataLoader(TensorDataset(torch.zeros(1))))
     return {
-        split: {m: float(of[tester.accuracies_keyname(m)]) for m in metrics}
-        for split, of in found.items()
+        split: {m: float(values[tester.accuracies_keyname(m)]) for m in metrics}
+        for split, values in found.items()
     }
 
 

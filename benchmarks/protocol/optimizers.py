@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,7 +66,8 @@ def build_optimizers(
             norm = arguments[CLIP]
             if type(norm) not in (int, float) or not norm > 0:
                 raise ConfigError(f"{where}.{CLIP} must be > 0, got {norm!r}")
-            clippers[f"{name}_grad_clipper"] = _Clipper(parameters, norm)
+            clip = torch.nn.utils.clip_grad_norm_
+            clippers[f"{name}_grad_clipper"] = partial(clip, parameters, norm)
     for name, module in modules.items():
         key = f"{name}_optimizer"
         if name in frozen or key in optimizers:
@@ -93,11 +95,3 @@ def _scheduler(spec: Any, where: str, kind: str, optimizer: Any) -> Any:
             f"{where}: ReduceLROnPlateau, and no other, goes to scheduler_by_plateau"
         )
     return built
-
-
-class _Clipper:
-    def __init__(self, parameters: list[torch.nn.Parameter], norm: float) -> None:
-        self.parameters, self.norm = parameters, norm
-
-    def __call__(self) -> None:
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.norm)

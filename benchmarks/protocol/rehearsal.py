@@ -18,28 +18,18 @@ from torch.utils.data import BatchSampler, Subset, default_collate
 from pml_memvir import MemVir
 
 from ..config import Config, ConfigError
-from ..config.errors import in_words
+from ..config.errors import FAILURES, in_words
 from ..datasets.errors import DatasetError
 from ..files import FULL, naming
 from .data import MakeDataset
 from .progress import idle
 from .records import naming_database
 from .sanity import check_images
-from .trial import Trial, build_trial
+from .trial import Trial, build_trial, closed
+from .watcher import memvirs, without_memory
 
 IMAGES = 12  # of a batch; a multiple of what samplers put together
 CLASSES, EACH = 3, 3  # of an evaluation
-FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def rehearse(
@@ -69,7 +59,7 @@ def rehearse(
             )
             trial.trainer.dataloader_num_workers = 0
             trial.tester.dataloader_num_workers = 0
-            with _closed(trial):
+            with closed(trial):
                 with _as("transforms and data"):
                     check_images(trial.splits)
                 _evaluate(trial)
@@ -92,7 +82,7 @@ def _evaluate(trial: Trial) -> None:
     trial.trainer.epoch = 0
     with _as("evaluation"):
         small = replace(trial.splits, evaluation=few)
-        trial.hooks.evaluate(trial.trainer, tester, small)
+        trial.hooks.evaluate(replace(trial, splits=small))
     tester.pca, calculator.k = before
 
 
@@ -207,34 +197,28 @@ def _uses(trial: Trial) -> Iterator[None]:
 def _save_and_load(trial: Trial, folder: Path) -> str:
     """The size of a checkpoint, in words."""
     folder.mkdir()
-    memvirs = [
-        module
-        for loss in trial.loss_funcs.values()
-        for module in loss.modules()
-        if isinstance(module, MemVir)
-    ]
-    are_saved = [module.save_memory for module in memvirs]
-    for module in memvirs:
-        module.save_memory = False  # it may be large, and is empty now
-    with _as("saving a checkpoint"), warnings.catch_warnings():
+    losses = trial.loss_funcs.values()
+    empty = without_memory(losses)  # which may be large
+    with _as("saving a checkpoint"), empty, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # there is no memory in it
         trial.hooks.save_models(trial.trainer, str(folder), 1)
         trial.hooks.load_latest_saved_models(trial.trainer, str(folder))
     with _as("making room for MemVir's memory"):
-        sizes = _memory_sizes(memvirs, int(trial.trainer.batch_size))
+        found = memvirs(losses)
+        sizes = _memory_sizes(found, int(trial.trainer.batch_size))
     size = sum(path.stat().st_size for path in folder.iterdir())
-    memory = sum(one for one, saved in zip(sizes, are_saved) if saved)
+    memory = sum(one for one, memvir in zip(sizes, found) if memvir.save_memory)
     if not size:
         return "no checkpoints are kept"
     more = f", and up to {_mb(memory)} more with MemVir's memory" if memory else ""
     return f"the best checkpoint of a trial takes {_mb(size)}, its latest as much{more}"
 
 
-def _memory_sizes(memvirs: Sequence[MemVir], batch_size: int) -> list[int]:
+def _memory_sizes(found: Sequence[MemVir], batch_size: int) -> list[int]:
     """In bytes. On a GPU there is room for them, which is given back."""
     here, total = 0, psutil.virtual_memory().total
     try:
-        for module in memvirs:
+        for module in found:
             on_cpu = all(weights.is_cpu for weights in module.parameters())
             if on_cpu:  # which would be filled, and might end the process
                 module.to("meta")
@@ -242,26 +226,14 @@ def _memory_sizes(memvirs: Sequence[MemVir], batch_size: int) -> list[int]:
             here += module.memory_nbytes if on_cpu else 0
         if here > total:
             raise MemoryError(f"it needs {_mb(here)}, and there are {_mb(total)}")
-        return [module.memory_nbytes for module in memvirs]
+        return [module.memory_nbytes for module in found]
     finally:
-        for module in memvirs:
+        for module in found:
             module.reset_memory()
 
 
 def _mb(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
-
-
-@contextmanager
-def _closed(trial: Trial) -> Iterator[None]:
-    """Close what the trial has opened."""
-    try:
-        yield
-    finally:
-        trial.trainer.dataloader_iter = None
-        writer = trial.hooks.record_keeper.tensorboard_writer
-        if writer is not None:
-            writer.close()
 
 
 @contextmanager

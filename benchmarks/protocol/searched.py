@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,15 @@ from typing import Any
 import matplotlib
 import numpy
 import optuna
+import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
-from rich.box import MARKDOWN
-from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
+from ..config import ConfigError
+from ..config.errors import in_words
 from ..files import write_png
+from ..report.cells import NONE, percent
+from ..report.markdown import as_table
 
 STORAGE = "study.db"
 INTERRUPTED = "interrupted"
@@ -48,23 +54,31 @@ def settled(study: optuna.Study) -> list[FrozenTrial]:
     ]
 
 
-def table(study: optuna.Study, metric: str) -> Table:
+def table(study: optuna.Study, metric: str) -> str:
     """A row a trial, the best first, with its values; failed ones last."""
-    trials = settled(study)
-    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    result = Table(box=MARKDOWN)
-    result.add_column("trial", justify="right")
-    result.add_column(f"{metric}, validation", justify="right")
-    for name in names:
-        result.add_column(name, justify="right", overflow="fold")
-    for trial in sorted(trials, key=_place):
-        value = "failed" if trial.value is None else f"{100 * trial.value:.2f}"
-        cells = [
-            f"{trial.params[name]:.6g}" if name in trial.params else "-"
-            for name in names
-        ]
-        result.add_row(str(trial.number), value, *cells)
-    return result
+    rows = [
+        {
+            "trial": str(trial.number),
+            f"{metric}, validation": (
+                "failed" if trial.value is None else percent(trial.value)
+            ),
+            **{name: f"{value:.6g}" for name, value in trial.params.items()},
+        }
+        for trial in sorted(settled(study), key=_place)
+    ]
+    return as_table(pd.DataFrame(rows).fillna(NONE))
+
+
+@contextmanager
+def naming_storage(folder: Path) -> Iterator[None]:
+    """Errors of the storage say where it is."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise ConfigError(
+            f"{folder / STORAGE}: {in_words(error).splitlines()[0]}. Free some "
+            "space, if the disk is full, and search again, it goes on"
+        ) from error
 
 
 def _place(trial: FrozenTrial) -> tuple[bool, float, int]:

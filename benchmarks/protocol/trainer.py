@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from pytorch_metric_learning import trainers
-from pytorch_metric_learning.utils import common_functions as c_f
 from torch.utils.data import DataLoader
 
 __all__ = ["CascadedEmbeddings", "MetricLossOnly", "TrainWithClassifier"]
@@ -58,12 +57,13 @@ class _Trainer(trainers.BaseTrainer):
         if self.drop_last or isinstance(self.sampler, torch.utils.data.BatchSampler):
             super().initialize_dataloader()
             return
-        self.dataloader = full_loader(
+        self.dataloader = DataLoader(
             self.dataset,
-            self.batch_size,
-            self.sampler,
-            self.dataloader_num_workers,
-            self.collate_fn,
+            batch_size=int(self.batch_size),
+            sampler=self.sampler,
+            num_workers=self.dataloader_num_workers,
+            collate_fn=self.collate_fn,
+            shuffle=self.sampler is None,
         )
         if not self.iterations_per_epoch:
             self.iterations_per_epoch = len(self.dataloader)
@@ -109,30 +109,11 @@ def grad_scaler(device_type: str, enabled: bool) -> Any:
     return torch.cuda.amp.GradScaler(enabled=enabled)
 
 
-def full_loader(
-    dataset: Any, batch_size: int, sampler: Any, num_workers: int, collate_fn: Any
-) -> DataLoader:
-    """PML's loader of training batches, the last one included."""
-    return DataLoader(
-        dataset,
-        batch_size=int(batch_size),
-        sampler=sampler,
-        num_workers=num_workers,
-        collate_fn=collate_fn,
-        shuffle=sampler is None,
-    )
-
-
 def steps_per_epoch(
-    dataset: Any,
-    batch_size: int,
-    sampler: Any,
-    drop_last: bool,
-    iterations_per_epoch: int | None,
+    dataset: Any, batch_size: int, sampler: Any, drop_last: bool
 ) -> int:
-    """Training steps in an epoch of the trainer that gets these."""
-    if iterations_per_epoch:
-        return iterations_per_epoch
-    if drop_last or isinstance(sampler, torch.utils.data.BatchSampler):
-        return len(c_f.get_train_dataloader(dataset, batch_size, sampler, 0, None))
-    return len(full_loader(dataset, batch_size, sampler, 0, None))
+    """Batches that a loader of a trainer's has, of all images or of its sampler's."""
+    if isinstance(sampler, torch.utils.data.BatchSampler):
+        return len(sampler)
+    size = len(dataset if sampler is None else sampler)
+    return size // batch_size if drop_last else -(-size // batch_size)

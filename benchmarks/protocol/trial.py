@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ class Trial:
     hooks: Any
     history: History
     steps_per_epoch: int
+    folder: Path | None
 
 
 @dataclass
@@ -90,12 +93,8 @@ def build_trial(
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigError(f"trainer.{name} needs a batch_size, got {batch_size!r}")
     sampler = make_sampler(config, splits, batch_size)
-    steps = trainers.steps_per_epoch(
-        splits.train,
-        batch_size,
-        sampler,
-        arguments.get("drop_last", True),
-        arguments.get("iterations_per_epoch"),
+    steps = arguments.get("iterations_per_epoch") or trainers.steps_per_epoch(
+        splits.train, batch_size, sampler, arguments.get("drop_last", True)
     )
     if steps < 1:
         raise ConfigError(
@@ -168,7 +167,20 @@ def build_trial(
         hooks,
         history,
         steps,
+        folder,
     )
+
+
+@contextmanager
+def closed(trial: Trial) -> Iterator[None]:
+    """Close in the end what the trial has opened."""
+    try:
+        yield
+    finally:
+        trial.trainer.dataloader_iter = None  # ends its workers
+        writer = trial.hooks.record_keeper.tensorboard_writer
+        if writer is not None:
+            writer.close()
 
 
 def build_evaluator(

@@ -12,12 +12,12 @@ import numpy as np
 import optuna
 import torch
 import yaml
+from omegaconf import OmegaConf
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
 
 from ..config import Config, ConfigError, differences
 from ..config.building import split_spec
-from ..config.errors import in_words
+from ..config.errors import FAILURES, in_words
 from ..config.loading import read
 from ..config.schema import validated
 from ..config.search import Range, ranges, with_values
@@ -29,8 +29,15 @@ from ..report.names import metric_label
 from .experiment import run, trials_in
 from .history import History
 from .locks import locked
-from .rehearsal import FAILURES
-from .searched import ERROR, INTERRUPTED, STORAGE, draw, open_study, settled, table
+from .searched import (
+    ERROR,
+    INTERRUPTED,
+    draw,
+    naming_storage,
+    open_study,
+    settled,
+    table,
+)
 from .trial import build_trial, num_folds
 
 BEST = "best.yaml"
@@ -77,48 +84,6 @@ def tune(
     _build_one(values, found, device)  # errors of all trials before the first run
     folder = output / config.experiment_name / TUNING
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, "another process searches here"):
-        try:
-            _search(
-                config, values, found, folder, num_trials, sampler_seed, device, console
-            )
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            raise ConfigError(
-                f"{folder / STORAGE}: {in_words(error).splitlines()[0]}. Free some "
-                "space, if the disk is full, and search again, it goes on"
-            ) from error
-    return folder
-
-
-def _build_one(
-    values: dict[str, Any], found: list[Range], device: torch.device | None
-) -> None:
-    """Build a trial of the lowest values or, if that fails, of the highest."""
-    errors = []
-    for bound in ("low", "high"):
-        chosen = {r.path: getattr(r, bound) for r in found}
-        config = validated(with_values(values, chosen))
-        try:
-            build_trial(config, config.seeds[0], 0, None, device)
-            return
-        except ConfigError as error:
-            errors.append(error)
-    raise errors[0]
-
-
-def _search(
-    config: Config,
-    values: dict[str, Any],
-    found: list[Range],
-    folder: Path,
-    num_trials: int,
-    sampler_seed: int,
-    device: torch.device | None,
-    console: Console,
-) -> None:
-    _claim(folder, values, found)
-    study = open_study(folder, config.experiment_name)
-    _take_up_killed(study)
 
     def objective(trial: optuna.Trial) -> float:
         chosen = {r.path: _suggest(trial, r) for r in found}
@@ -139,13 +104,34 @@ def _search(
             console.print(f"failed: {in_words(error)}", soft_wrap=True)
             raise _Failed from error
 
-    while (done := len(settled(study))) < num_trials:
-        # A generator of its own for each, so that a search that was stopped suggests
-        # what it would have suggested, and one with more trials does not repeat any.
-        seed = np.random.SeedSequence([sampler_seed, done]).generate_state(1)[0]
-        study.sampler = optuna.samplers.TPESampler(seed=int(seed))
-        study.optimize(objective, n_trials=1, catch=(_Failed,))
-    _tell(config, study, folder, console)
+    with locked(folder, "another process searches here"), naming_storage(folder):
+        _claim(folder, values, found)
+        study = open_study(folder, config.experiment_name)
+        _take_up_killed(study)
+        while (done := len(settled(study))) < num_trials:
+            # A generator of its own for each, so that a search that was stopped
+            # suggests what it would have, and one with more trials repeats none.
+            seed = np.random.SeedSequence([sampler_seed, done]).generate_state(1)[0]
+            study.sampler = optuna.samplers.TPESampler(seed=int(seed))
+            study.optimize(objective, n_trials=1, catch=(_Failed,))
+        _tell(config, study, folder, console)
+    return folder
+
+
+def _build_one(
+    values: dict[str, Any], found: list[Range], device: torch.device | None
+) -> None:
+    """Build a trial of the lowest values or, if that fails, of the highest."""
+    errors = []
+    for bound in ("low", "high"):
+        chosen = {r.path: getattr(r, bound) for r in found}
+        config = validated(with_values(values, chosen))
+        try:
+            build_trial(config, config.seeds[0], 0, None, device)
+            return
+        except ConfigError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 class _Failed(Exception):
@@ -162,7 +148,10 @@ def _tell(config: Config, study: optuna.Study, folder: Path, console: Console) -
             f"all {len(trials)} trials failed; the first: {trials[0].user_attrs[ERROR]}"
         )
     best = study.best_trial
-    text = yaml.safe_dump(_nested(best.params), sort_keys=False)
+    nested = OmegaConf.create()
+    for path, value in best.params.items():
+        OmegaConf.update(nested, path, value)
+    text = OmegaConf.to_yaml(nested)
     write_text(folder / BEST, text)
     console.print(
         f"the best is trial {best.number}, with {metric} {100 * study.best_value:.2f} "
@@ -236,14 +225,3 @@ def _suggest(trial: optuna.Trial, r: Range) -> float:
 
 def _digest(chosen: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, last = path.split(".")
-        inner = result
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = value
-    return result

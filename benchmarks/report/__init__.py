@@ -6,8 +6,8 @@ left only writes: `markdown`, `page`, `latex`, `csv_files` and `figures`.
 
 from __future__ import annotations
 
+from ..errors import ReportError
 from .build import Report
-from .errors import ReportError
 from .names import METRICS
 from .run import parse_baselines, run
 from .selection import SELECTIONS

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from .errors import ReportError
+from ..errors import ReportError
 from .names import METRICS, chosen_from, metric_name, order
 from .runs import NO_FOLD, Runs
 from .selection import NEED_VALIDATION, SELECTIONS, USUAL, accuracies, select

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from .errors import ReportError, explained
+from ..errors import ReportError, explained
 from .pack import RESERVED
 
 # Metrics are ratios of sums in floating point, which may exceed 1 by rounding.

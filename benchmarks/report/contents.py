@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..errors import ReportError, explained
 from .checks import Concatenated, History, check
-from .errors import ReportError, explained
 from .experiments import CONCATENATED, CONFIG, ENVIRONMENT, Place, Stored, read_json
 from .names import split_arm, split_name
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import ReportError
+from ..errors import ReportError
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 HISTORY, CONCATENATED = "history.json", "concatenated.json"

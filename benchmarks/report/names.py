@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .errors import ReportError
+from ..errors import ReportError
 
 METRICS = {
     "precision_at_1": "Recall@1",

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..errors import ReportError
 from ..files import replacing, write_text
-from .errors import ReportError
 from .experiments import CONFIG, HISTORY, Place, Stored
 
 SUFFIX = ".csv.gz"

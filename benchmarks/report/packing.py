@@ -6,8 +6,8 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ..errors import ReportError
 from .contents import contents, name_of
-from .errors import ReportError
 from .experiments import Stored
 from .pack import SUFFIX, read_pack, unpack_one, write_pack
 from .runs import find

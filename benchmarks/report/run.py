@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ..errors import ReportError
 from ..files import write_png, write_text
 from .build import Report, build
 from .csv_files import summary_csv, values_csv
-from .errors import ReportError
 from .figures import ALL_FIGURES, drawn
 from .latex import as_latex
 from .markdown import as_markdown

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..errors import ReportError
 from .checks import History
 from .contents import PROTOCOL, contents
-from .errors import ReportError
 from .experiments import CONFIG, Place, Stored, experiment_folders, read_folder
 from .pack import MEMVIR, SUFFIX, TRAIN, read_pack
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .errors import NotPicked, StudyError
+from ..errors import NotPicked, StudyError
 from .reports import write_reports
 from .runner import overview, run
 from .study import Study

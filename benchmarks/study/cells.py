@@ -13,11 +13,11 @@ import pandas as pd
 
 from pml_memvir import MemVir
 
+from ..errors import StudyError
 from ..report import cells
 from ..report.cells import NONE
 from ..report.names import metric_name
 from ..report.statistics import LEVEL, Summary, paired_difference
-from .errors import StudyError
 from .settings import Context, filled, found
 
 if TYPE_CHECKING:

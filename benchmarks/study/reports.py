@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from ..errors import NotPicked
 from ..files import write_png, write_text
 from ..report import ReportError
 from ..report.build import Report, build
@@ -19,7 +20,6 @@ from ..report.markdown import as_table
 from ..report.page import Section
 from ..report.run import write
 from ..report.runs import Runs
-from .errors import NotPicked
 from .figures import forest, has_intervals, scatter
 from .settings import filled
 from .study import Study

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from ..errors import NotPicked
 from ..report.contents import name_of
 from ..report.experiments import Stored, experiment_folders, read_folder
 from ..report.pack import SUFFIX, read_pack, unpack_one
 from ..report.packing import pack
 from ..report.runs import SEED, TRIAL, Runs, tables, together
 from ..report.selection import select
-from .errors import NotPicked
 from .jobs import Job
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from .errors import NotPicked
+from ..errors import NotPicked
 from .jobs import ROOT, Job
 from .study import Study
 

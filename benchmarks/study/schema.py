@@ -10,8 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ..report.errors import explained
-from .errors import StudyError
+from ..errors import StudyError, explained
 from .settings import Kind
 
 

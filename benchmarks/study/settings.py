@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from .errors import StudyError
+from ..errors import StudyError
 
 Context = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from .errors import StudyError
+from ..errors import StudyError
 from .jobs import Job
 from .results import Results
 from .schema import File, Node, Stage, read
@@ -34,7 +34,6 @@ class Study:
         self.reports: dict[str, dict[str, Any]] = {}
         self._folders: dict[str, Path] = {}  # of the files that stages are in
         top = self._include(file)
-        self.title = top.title or file.stem
         self.core_hours = top.core_hours
         self.metrics = top.metrics
         folder = Path("output") / file.stem

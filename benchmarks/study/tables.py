@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from ..errors import NotPicked
 from ..report.cells import NONE
 from ..report.runs import Runs
 from ..report.selection import select
 from ..report.tables import last_insights
 from .cells import Cell
-from .errors import NotPicked
 from .settings import Context, filled, found
 from .study import Study
 
