@@ -1,5 +1,7 @@
 """Configs are loaded in layers, checked, saved and loaded again."""
 
+from dataclasses import asdict
+
 import pytest
 
 pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
@@ -12,6 +14,7 @@ from benchmarks.config import (  # noqa: E402
     load_values,
     save,
 )
+from benchmarks.config.schema import validated  # noqa: E402
 from benchmarks.config.search import ranges, with_values  # noqa: E402
 
 
@@ -73,6 +76,15 @@ def test_layers(folder):
         ("glyphs/softmax", [], ["a.seeds[0]=1"], "a.seeds must be given as a whole"),
         ("glyphs/softmax", [], ["save_interval=99"], "nothing would be evaluated"),
         ("glyphs/softmax", [], ["patience=${nothing}"], "nothing"),
+        ("glyphs/softmax", [], ["num_epochs_train=???"], "epochs_train is missing"),
+        (
+            "glyphs/softmax",
+            [],
+            ["num_epochs_train=???", "experiment_name=???"],
+            "keys are missing: experiment_name, num_epochs_train",
+        ),
+        ("glyphs/softmax", [], ["seeds=[4294967296]"], "from 0 to 2..32 - 1"),
+        ("glyphs/softmax", [], ["loss_funcs={1: 2}"], "names must be text, got 1"),
         (
             "glyphs/softmax",
             [],
@@ -84,6 +96,12 @@ def test_layers(folder):
 def test_load_refuses(name, extra, overrides, message):
     with pytest.raises(ConfigError, match=message):
         load(name, extra, overrides)
+
+
+def test_defaults_can_be_referred_to_and_numbers_are_names():
+    values = asdict(load("glyphs/softmax", [], ["experiment_name=2024"]))
+    assert values.pop("tsne_classes") == 20 and values["experiment_name"] == "2024"
+    assert validated({**values, "patience": "${tsne_classes}"}).patience == 0
 
 
 @pytest.mark.parametrize(

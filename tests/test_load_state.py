@@ -94,6 +94,9 @@ def test_other_weights_leave_memory_and_weights_alone():
     with pytest.raises(CheckpointError, match="labels must be 0 to 4"):
         memvir.load_state_dict(bad)
     assert_untouched(memvir, before)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        memvir.load_state_dict({**good, "memory.seal": None})
+    assert_untouched(memvir, before)
     with pytest.raises(RuntimeError, match="foo is unknown"):
         memory = {k: v for k, v in good.items() if k.startswith("memory.")}
         memvir.load_state_dict(memory | {"foo": 1})

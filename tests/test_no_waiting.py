@@ -191,7 +191,6 @@ EVEN, RAGGED = (4,) * 12, (4, 3, 4, 2) * 3
     [
         {},
         {"memory_device": "cpu"},
-        {"gather": True},
         {"autocast": torch.bfloat16},
         {"autocast": torch.float16, "dtype": torch.float16},
     ],

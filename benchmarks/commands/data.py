@@ -78,7 +78,7 @@ def verify(name: str, root: Path | None, no_decode: bool) -> None:
     classes = {**DATASETS, "emoji": datasets.Emoji, "glyphs": datasets.Glyphs}
     console, root = plain_console(), root or Path("data") / name
     rows = verifying.verify(name, root, console, not no_decode, classes)
-    console.print(verifying.table(rows))
+    console.print(verifying.table(rows), highlight=False, soft_wrap=True)
     for row in rows:
         for problem in row.problems[:PROBLEMS_SHOWN]:
             console.print(f"- {row.split}: {problem}", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field, fields
+from dataclasses import MISSING, field, fields
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Optional
 
@@ -70,13 +70,35 @@ def validated(values: dict[str, Any]) -> Config:
     for key in values:
         if key not in KNOWN:
             raise ConfigError(f"unknown key {key!r}{suggest(str(key), KNOWN)}")
-    values = resolved(values)
+    # Defaults can be referred to; ??? is how OmegaConf says that a value is missing.
+    known = resolved({**_defaults(), **values})
+    values = {key: value for key, value in known.items() if value != "???"}
+    for name in ("experiment_name", "baseline"):  # 2024 on a command line is a number
+        if type(values.get(name)) is int:
+            values[name] = str(values[name])
     try:
         config = Config(**values)
     except ValidationError as error:
-        raise ConfigError(_in_words(error.errors()[0], values)) from error
+        problems = error.errors()
+        missing = [str(p["loc"][0]) for p in problems if p["type"] == "missing"]
+        if len(missing) > 1:
+            raise ConfigError(
+                f"these keys are missing: {', '.join(missing)}"
+            ) from error
+        raise ConfigError(_in_words(problems[0], values)) from error
     _check(config)
     return config
+
+
+def _defaults() -> dict[str, Any]:
+    made = {
+        f.name: f.default_factory()
+        for f in fields(Config)
+        if f.default_factory is not MISSING
+    }
+    return made | {
+        f.name: f.default for f in fields(Config) if f.default is not MISSING
+    }
 
 
 def _in_words(error: Any, values: dict[str, Any]) -> str:
@@ -89,6 +111,10 @@ def _in_words(error: Any, values: dict[str, Any]) -> str:
         return f"{key} must not be null"
     if kind in ("dict_type", "too_long"):
         return one_key_message(key, value)
+    if error["loc"][-1] == "[key]":
+        return f"{key}: names must be text, got {error['input']!r}"
+    if key == "seeds" and kind in ("greater_than_equal", "less_than"):
+        return f"seeds must be from 0 to 2**32 - 1, got {value}"
     if key == "seeds" and kind in EXPECTED:
         kind = "list_type"
     if kind == "greater_than_equal":

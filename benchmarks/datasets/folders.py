@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from .decoding import suffixes
 from .errors import DatasetError
@@ -39,13 +41,17 @@ class ImageFolders(ImageFiles):
 
     def __init__(
         self,
-        *args: Any,
+        root: str | os.PathLike[str],
+        split: str,
+        transform: Callable[[Image.Image], Any] | None = None,
+        target_transform: Callable[[int], Any] | None = None,
+        *,
         allow_shared_classes: bool = False,
         halves: bool = False,
-        **kwargs: Any,
+        **checks: bool,
     ) -> None:
         self.allow_shared_classes, self.halves = allow_shared_classes, halves
-        super().__init__(*args, **kwargs)
+        super().__init__(root, split, transform, target_transform, **checks)
 
     def generate_split(self) -> None:
         parts = self._halves() if self.halves else self._parts()
@@ -115,6 +121,14 @@ class ImageFolder(ImageFolders):
     """One set of images, root/<class>/*, to evaluate on."""
 
     SPLITS: tuple[str, ...] = ("test",)
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "test",
+        transform: Callable[[Image.Image], Any] | None = None,
+    ) -> None:
+        super().__init__(root, split, transform)
 
     def generate_split(self) -> None:
         folders = class_folders(self.root)

@@ -1,9 +1,11 @@
-"""Cross-validation's second accuracy: the folds' embeddings, concatenated."""
+"""Cross-validation's second accuracy: the folds' embeddings, concatenated.
+
+Source: Musgrave et al., "A Metric Learning Reality Check", arXiv 2003.08505, section 3.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,47 +14,71 @@ import torch
 from ..config import Config
 from ..files import write_text
 from .checkpoint import load_models
+from .finite import NotFiniteError, are_finite
 from .history import History
-from .hooks import accuracies
-from .trial import Evaluator, build_evaluator
+from .trial import build_evaluator
 
 FILE_NAME = "concatenated.json"
 SELECTIONS = ("last", "best_on_validation")
 
 
-class Concatenated(torch.nn.Module):
-    """Images to the embeddings of all folds' models, side by side."""
-
-    def __init__(self, folds: list[Evaluator]) -> None:
-        super().__init__()
-        self.trunks = torch.nn.ModuleList(of.models["trunk"] for of in folds)
-        self.embedders = torch.nn.ModuleList(of.models["embedder"] for of in folds)
-        self.normalize = folds[0].tester.maybe_normalize
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        pairs = zip(self.trunks, self.embedders)
-        parts = [self.normalize(embed(trunk(images))) for trunk, embed in pairs]
-        return torch.cat(parts, dim=1)
-
-
 def evaluate(
     config: Config, seed: int, folds: int, folder: Path, device: torch.device
 ) -> None:
+    """Test accuracy of a seed's fold models together; written beside the folds.
+
+    Each model's embeddings are as in the tester, of unit length unless it does not
+    normalise; so are the concatenated ones.
+    """
     seed_folder = folder / f"seed{seed}"
     path = seed_folder / FILE_NAME
     if path.exists() or not _models_are_kept(seed_folder, folds):
         return
-    of_folds = [build_evaluator(config, seed, fold, device) for fold in range(folds)]
-    *_, (query, references) = of_folds[0].splits.to_evaluate
-    splits = replace(of_folds[0].splits, to_evaluate=[(query, references)])
-    together = {"trunk": Concatenated(of_folds), "embedder": torch.nn.Identity()}
     result: dict[str, Any] = {"format": 1}
     for selection in SELECTIONS:
-        for fold, of in enumerate(of_folds):
-            load_models(of.models, seed_folder / f"fold{fold}", selection)
-        joined = Evaluator(splits, together, of_folds[0].tester)
-        result[selection] = accuracies(joined, 0)[query]
+        result[selection] = _accuracies(config, seed, folds, folder, device, selection)
     write_text(path, json.dumps(result, indent=1) + "\n")
+
+
+def _accuracies(
+    config: Config,
+    seed: int,
+    folds: int,
+    folder: Path,
+    device: torch.device,
+    selection: str,
+) -> dict[str, float]:
+    """By metric; all 0 if a fold's models are NaN or infinite, as its own are."""
+    parts: dict[str, list[torch.Tensor]] = {}
+    labels: dict[str, torch.Tensor] = {}
+    for fold in range(folds):
+        trial = build_evaluator(config, seed, fold, device)
+        load_models(trial.models, folder / f"seed{seed}" / f"fold{fold}", selection)
+        metrics = trial.tester.accuracy_calculator.get_curr_metrics()
+        if not are_finite(trial.models.values()):
+            return dict.fromkeys(metrics, 0.0)
+        query, references = trial.splits.to_evaluate[-1]
+        for split in dict.fromkeys([query, *references]):
+            try:
+                embeddings, labels[split] = trial.tester.get_all_embeddings(
+                    trial.splits.evaluation[split],
+                    trial.models["trunk"],
+                    trial.models["embedder"],
+                )
+            except NotFiniteError:
+                return dict.fromkeys(metrics, 0.0)
+            parts.setdefault(split, []).append(embeddings)
+    joined = {
+        split: (
+            trial.tester.maybe_normalize(torch.cat(of_folds, dim=1)),
+            labels[split],
+        )
+        for split, of_folds in parts.items()
+    }
+    trial.tester.label_levels = [0]
+    found: dict[str, float] = {}
+    trial.tester.do_knn_and_accuracies(found, joined, query, references)
+    return {m: float(found[trial.tester.accuracies_keyname(m)]) for m in metrics}
 
 
 def _models_are_kept(seed_folder: Path, folds: int) -> bool:

@@ -141,7 +141,8 @@ class _Failed(Exception):
 def _tell(config: Config, study: optuna.Study, folder: Path, console: Console) -> None:
     _, arguments = split_spec(config.hook_container, "hook_container")
     metric = arguments.get("primary_metric", "mean_average_precision_at_r")
-    console.print(table(study, metric_label(metric)))
+    text = table(study, metric_label(metric))
+    console.print(text, highlight=False, soft_wrap=True)
     trials = settled(study)
     if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in trials):
         raise ConfigError(

@@ -1,1 +1,1 @@
-"""MemVir as mathematics: PyTorch only, nothing of metric-learning libraries."""
+"""MemVir as mathematics: PyTorch and NumPy, nothing of metric-learning libraries."""

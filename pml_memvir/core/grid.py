@@ -86,9 +86,11 @@ class Contents:
     @staticmethod
     def empty(schedule: Schedule) -> Contents:
         tracks, cells = schedule.num_tracks, schedule.num_cells
+        shape = schedule.num_weights_tracks, cells
+        none = numpy.broadcast_to(numpy.int64(-1), shape)  # which takes no memory
         return Contents(
             numpy.zeros((tracks, cells), numpy.int64),
-            numpy.full((schedule.num_weights_tracks, cells), -1, numpy.int64),
+            none if schedule.class_weights_every is None else none.copy(),
             numpy.zeros(tracks, numpy.int64),
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy
 import torch
 
 from ..core.grid import Contents, Size
@@ -24,6 +25,7 @@ _NAMES_OF_2 = {"own": "terms", "against": "lse", "keys": "note_settings"}
 COUNTED = ("calls", "warmup_steps", "num_virtual_steps", "num_non_finite")
 COUNTERS = ("version", *COUNTED, "rank", "world_size")
 TEXT, SEAL = "settings", "seal"
+UNSEALED = object()  # in the place of a seal, where there was none yet
 BOOKKEEPING = ("batch_sizes", "stretches", "note_settings")
 STORAGE = ("class_weights", "embeddings", "labels", "terms", "lse")
 
@@ -72,7 +74,11 @@ def tables(contents: Contents) -> dict[str, torch.Tensor]:
     """What says which cells hold what."""
     kept = {name: getattr(contents, name) for name in BOOKKEEPING}
     with torch.inference_mode(False):
-        return {name: torch.tensor(x, device="cpu") for name, x in kept.items()}
+        # By lists: PyTorch 2.1 cannot take arrays of NumPy 2.
+        return {
+            name: torch.tensor(x.tolist(), dtype=torch.long, device="cpu").view(x.shape)
+            for name, x in kept.items()
+        }
 
 
 def missing(state: Mapping[str, Any]) -> list[str]:
@@ -154,7 +160,7 @@ def load(
         )
     contents = _contents(state, size)
     seal = in_text.seal_of(given, schedule, known["calls"])
-    if state[SEAL] is not None and seal != int(state[SEAL]):
+    if state[SEAL] is not UNSEALED and seal != int(state[SEAL]):
         return Loaded(known, None, _NO_MEMORY)
     _check_values(contents, form.num_classes, schedule)
     return Loaded(known, contents)
@@ -191,8 +197,8 @@ def _check_type(name: str, value: Any) -> None:
 
 def _contents(state: Mapping[str, Any], size: Size) -> Contents:
     """Copies of what was checked."""
-    kept = (state[n].to("cpu", torch.long, copy=True).numpy() for n in BOOKKEEPING)
-    sizes, stretches, settings = kept
+    lists = (state[name].to(torch.long).tolist() for name in BOOKKEEPING)
+    sizes, stretches, settings = (numpy.array(x, numpy.int64) for x in lists)
     low, high = sizes.min(), sizes.max()
     if low < 0 or high > size.batch_size:
         raise ValueError(

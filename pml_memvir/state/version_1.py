@@ -48,7 +48,7 @@ def convert(state: Any, schedule: Schedule, now: Form) -> dict[str, Any]:
         words["form"] = asdict(_form(state["stored_by"], now)) if storage else None
         made |= {**tensors.tables(Contents.empty(schedule)), **storage}
         made |= {n: kept[n] for n in ("batch_sizes", "stretches") if n in kept}
-        made[tensors.SEAL] = None  # nothing was sealed then
+        made[tensors.SEAL] = tensors.UNSEALED
     try:
         made[tensors.TEXT] = text.pack(words)
     except (TypeError, ValueError):
