@@ -96,21 +96,6 @@ def test_labels_of_a_gpu_are_refused_a_step_later(slow_device):
     assert memvir.step == 4
 
 
-def test_labels_are_refused_at_once_where_ranks_must_agree(monkeypatch):
-    """On a GPU, an answer that comes late comes at another time on each rank."""
-    seen = []
-    taken = batches_.taken
-
-    def recorded(given, ref_emb, shape, may_defer, gather_on):
-        seen.append(may_defer)
-        return taken(given, ref_emb, shape, may_defer, gather_on)
-
-    monkeypatch.setattr(batches_, "taken", recorded)
-    for gather in (False, True):
-        steps(norm_softmax(num_steps=3, step_gap=1, gather=gather), ragged(0, 1))
-    assert seen == [True, False]
-
-
 def test_a_copy_waits_for_what_is_on_its_way(slow_device):
     memvir = norm_softmax(num_steps=3, step_gap=1)
     batches = spoilt(ragged(0, 5), 4)
