@@ -117,6 +117,29 @@ def test_cross_validation_and_concatenated_embeddings(tmp_path):
     )
 
 
+@pytest.mark.parametrize("settings", [{"use_trunk_output": True}, {"pca": 3}], ids=str)
+def test_folds_are_concatenated_as_the_tester_says(settings, tmp_path):
+    """PCA is of the whole split, not of each batch."""
+    changes = {**FOLDS, "tester~APPLY~2": {**settings, "batch_size": 7}}
+    folder = run(tmp_path, changes)
+    found = json.loads((folder / "seed0" / "concatenated.json").read_text())
+    parts = []
+    for fold in (0, 1):
+        trial = build_trial(tiny.config(changes), 0, fold, None, CPU)
+        load_models(trial.models, folder / "seed0" / f"fold{fold}", "last")
+        trunk, embedder = (m.eval() for m in trial.models.values())
+        data = trial.splits.evaluation["test"]
+        with torch.no_grad():
+            output = trunk(torch.stack([image for image, _ in data]))
+            whole = output if "use_trunk_output" in settings else embedder(output)
+        parts.append(trial.tester.maybe_normalize(whole))
+    joined = trial.tester.maybe_normalize(torch.cat(parts, 1))
+    nearest = (joined @ joined.T).fill_diagonal_(-9).argmax(1)
+    labels = torch.tensor(data.labels)
+    recall = (labels[nearest] == labels).double().mean().item()
+    assert found["last"]["precision_at_1"] == pytest.approx(recall)
+
+
 def test_queries_are_searched_in_the_gallery(tmp_path):
     folder = run(tmp_path, {"dataset~OVERRIDE~": {"TinyShop": {}}})
     found = history(folder, "seed0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -75,9 +76,9 @@ def verify(name: str, root: Path | None, no_decode: bool) -> None:
     from ..datasets import verify as verifying
     from ..datasets.prepare import DATASETS
 
-    classes = {**DATASETS, "emoji": datasets.Emoji, "glyphs": datasets.Glyphs}
+    ours: dict[str, Any] = {"emoji": datasets.Emoji, "glyphs": datasets.Glyphs}
     console, root = plain_console(), root or Path("data") / name
-    rows = verifying.verify(name, root, console, not no_decode, classes)
+    rows = verifying.verify(name, root, console, not no_decode, {**DATASETS, **ours})
     console.print(verifying.table(rows), highlight=False, soft_wrap=True)
     for row in rows:
         for problem in row.problems[:PROBLEMS_SHOWN]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def save(path: Path, names: Sequence[str], key: str, arrays: Arrays) -> None:
         np.savez_compressed(file, **contents)
 
 
-class Rendered(Dataset):
+class Rendered(Dataset, ABC):
     """Images of a file of such arrays, training classes first: Emoji and Glyphs.
 
     Raises:
@@ -112,9 +113,9 @@ class Rendered(Dataset):
         self.class_names = arrays["class_names"].tolist()
         self.describe(arrays, keep)
 
+    @abstractmethod
     def arrays(self) -> Arrays:
         """Those of the file, made where there is no sound one."""
-        raise NotImplementedError
 
     def chosen(self, used: int, in_all: int) -> np.ndarray:
         """The training classes to use."""
