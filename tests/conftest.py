@@ -28,7 +28,7 @@ def same_random_state():
 
 @pytest.fixture
 def forget_registrations(monkeypatch):
-    monkeypatch.setattr(c_w, "_SPECS", dict(c_w._SPECS))
+    monkeypatch.setattr(c_w, "SPECS", dict(c_w.SPECS))
 
 
 @pytest.fixture(scope="module")

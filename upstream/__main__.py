@@ -10,9 +10,8 @@ import tempfile
 from pathlib import Path
 
 from . import patch
-from .build import SOURCE, build
+from .build import SOURCE, build, examples
 from .checks import check
-from .docs import examples
 from .errors import KitError
 from .source import VERSION, fetch, unpack
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import docs, host
-from . import modules as m
-from .code import Code, bound_name
+from . import host
 from .errors import KitError
-from .imports import PML, homes_of_losses
-from .slices import part_of
 
 ROOT = Path(__file__).parent.parent
-PLUGIN = ROOT / "pml_memvir"
-ORACLE = ROOT / "tests" / "reference.py"
 TEMPLATES = Path(__file__).parent / "templates"
 
-TEST = "tests/losses/test_memvir.py"
+PML = "pytorch_metric_learning"
 SOURCE = f"src/{PML}"
+PACKAGE = f"{SOURCE}/losses/memvir"
+TEST = "tests/losses/test_memvir.py"
+
+# Modules of pml_memvir that need no other of it, and their names in PML.
+MODULES = {
+    "basic.py": "memvir.py",
+    "inner.py": "inner.py",
+    "specs.py": "specs.py",
+    "virtual_classes.py": "virtual_classes.py",
+}
+INIT = "from .memvir import MemVir\nfrom .specs import register_loss\n"
 
 
 @dataclass
@@ -36,64 +40,38 @@ class Build:
     beside: dict[str, str] = field(default_factory=dict)
 
 
-def build(source: Path) -> Build:
+def build(source: Path, room: Path = ROOT / "pml_memvir" / "pml") -> Build:
     """Everything for this copy of PML's source, which is left as it is.
 
     Raises:
-        KitError: the source, or pml_memvir, is not as the kit expects it.
+        KitError: the source, or a module, is not as the kit expects it.
     """
-    result = Build()
-    losses_init = _read(source, f"{SOURCE}/losses/__init__.py")
-    homes = homes_of_losses(losses_init)
-    init = _template("memvir_init.py")
-    least = lowest_versions(init)
-    package = f"{SOURCE}/losses/memvir"
-    result.files[f"{package}/__init__.py"] = init
-    for name, text in m.modules(PLUGIN, homes, least).items():
-        result.files[f"{package}/{name}"] = text
-    result.files[f"{SOURCE}/losses/__init__.py"] = host.losses_init(losses_init)
-    path = f"{SOURCE}/utils/distributed.py"
-    refusal = m.refusal(PLUGIN)
-    result.files[path] = host.distributed(_read(source, path), refusal)
-    result.files[TEST] = test_file(_template("test_memvir.py"))
-    _add_documentation(result, source, result.files[f"{package}/memvir.py"], least)
+    path = f"{SOURCE}/losses/__init__.py"
+    files = {path: host.losses_init(_read(source, path))}
+    files[f"{PACKAGE}/__init__.py"] = INIT
+    for name, new in MODULES.items():
+        files[f"{PACKAGE}/{new}"] = within_pml((room / name).read_text("utf-8"), name)
+    files[TEST] = (TEMPLATES / "test_memvir.py").read_text("utf-8")
+    result = Build(files)
+    _add_documentation(result, source)
     return result
 
 
-def lowest_versions(init: str) -> dict[str, str]:
-    """Of "torch" and "python", as MemVir's `__init__.py` checks them."""
-    found = {}
-    for node in ast.parse(init).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            if name.startswith("MINIMUM_"):
-                version = ast.literal_eval(node.value)
-                found[name[len("MINIMUM_") :].lower()] = ".".join(map(str, version))
-    return found
+def within_pml(text: str, name: str) -> str:
+    """A module whose imports of PML are relative, as seen from `losses/memvir`.
+
+    Raises:
+        KitError: it needs what is not there.
+    """
+    text = re.sub(rf"^from {PML}\.losses\.", "from ..", text, flags=re.M)
+    text = re.sub(rf"^from {PML}\.utils\b", "from ...utils", text, flags=re.M)
+    if left := re.findall(rf"^(?:from|import) (?:{PML}|\.\.core)\S*", text, re.M):
+        raise KitError(f"{name} may not have `{left[0]}`: PML has no such module")
+    return text
 
 
-def test_file(template: str) -> str:
-    """PML's test of MemVir: what it imports of our naive MemVir is put into it."""
-    code = Code(template, "templates/test_memvir.py")
-    statements = [n for n in code.tree.body if isinstance(n, ast.ImportFrom)]
-    for node in statements:
-        if node.module == "tests.reference":
-            names = {bound_name(alias) for alias in node.names}
-            imports, oracle = part_of(ORACLE.read_text("utf-8"), ORACLE.name, names)
-            code.replace(node, "\n".join(imports))
-            after = code.tree.body[code.tree.body.index(statements[-1]) + 1]
-            code.insert_before(after, f"\n\n{m.in_own_words(oracle)}\n\n")
-            return code.text()
-    raise KitError(f"{code.name} does not import the naive MemVir of {ORACLE.name}")
-
-
-def _add_documentation(
-    result: Build, source: Path, module: str, least: dict[str, str]
-) -> None:
-    """`module` is PML's memvir.py: the section is made of its docstring."""
-    template = _template("losses.md")
-    losses = m.supported_losses(PLUGIN)
-    section = m.in_own_words(docs.section(template, module, losses, least))
+def _add_documentation(result: Build, source: Path) -> None:
+    section = (TEMPLATES / "losses.md").read_text("utf-8")
     paper = re.search(r"\[([^]]+)\]\((\S+?)\)", section)
     assert paper is not None
     page, table = "docs/losses.md", "CONTENTS.md"
@@ -123,5 +101,7 @@ def _read(source: Path, path: str) -> str:
         return stream.read()
 
 
-def _template(name: str) -> str:
-    return (TEMPLATES / name).read_text("utf-8")
+def examples(page: str) -> list[str]:
+    """The Python blocks of a page that import what they need."""
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
+    return [block for block in blocks if re.search(r"^(from|import) ", block, re.M)]

@@ -62,7 +62,6 @@ def check(tree: Path, files: list[str], examples: list[str]) -> Iterator[Check]:
     """
     supply_test_packages(tree)
     yield isolated("import", tree, "importing")
-    yield isolated("old torch", tree, "old_torch")
     yield isolated("tests", tree, "tests", TEST[: -len(".py")].replace("/", "."))
     example = tree / "example_of_memvir.py"
     example.write_text("\n".join(examples), "utf-8")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import textwrap
 
-from .code import Code
 from .errors import KitError
 
 MEMVIR = "MemVir"
@@ -14,37 +11,11 @@ MEMVIR = "MemVir"
 
 def losses_init(text: str) -> str:
     """`losses/__init__.py` with MemVir in its alphabetical place."""
-    code = Code(text, "losses/__init__.py")
+    lines = text.splitlines(keepends=True)
     line = f"from .memvir import {MEMVIR}\n"
-    for node in code.tree.body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "") > "memvir":
-            code.insert_before(node, line)
-            return code.text()
-    return text + line
-
-
-def distributed(text: str, refusal: str) -> str:
-    """`utils/distributed.py` whose DistributedLossWrapper refuses MemVir.
-
-    Args:
-        refusal: an `if` on `loss` that raises.
-
-    Raises:
-        KitError: there is no such class, or it does not check its loss.
-    """
-    code = Code(text, "utils/distributed.py")
-    for node in code.tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module == "losses":
-            names = sorted([*(alias.name for alias in node.names), MEMVIR])
-            code.replace(node, f"from ..losses import {', '.join(names)}")
-        if isinstance(node, ast.ClassDef) and node.name == "DistributedLossWrapper":
-            for check in ast.walk(node):
-                if isinstance(check, ast.If) and "isinstance" in code.source_of(check):
-                    own = textwrap.dedent(refusal)
-                    indent = " " * check.col_offset
-                    code.insert_before(check, textwrap.indent(own, indent))
-                    return code.text()
-    raise KitError(f"{code.name} has no DistributedLossWrapper that checks its loss")
+    after = (i for i, other in enumerate(lines) if other > line)
+    place = next(after, len(lines))
+    return "".join([*lines[:place], line, *lines[place:]])
 
 
 def contents(text: str, row: str) -> str:

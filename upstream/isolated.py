@@ -44,26 +44,6 @@ def importing(tree):
     print(SUMMARY + "%d modules" % len(names))
 
 
-def old_torch(tree):
-    """PML with a torch that says it is of version 1.6."""
-    import torch
-
-    torch.__version__ = "1.6.0"
-    losses = importlib.import_module(PML + ".losses")
-    distributed = importlib.import_module(PML + ".utils.distributed")
-    loss = losses.CosFaceLoss(3, 4)
-    distributed.DistributedLossWrapper(loss)
-    try:
-        losses.MemVir(loss, num_steps=1, step_gap=0)
-    except ImportError as error:
-        message = str(error)
-    else:
-        sys.exit("MemVir can be constructed")
-    if PML + ".losses.memvir.memvir" in sys.modules:
-        sys.exit("MemVir's own modules are imported")
-    print(SUMMARY + message)
-
-
 def tests(tree, *names):
     """Tests by name, at least one of which must not be skipped."""
     suite = unittest.defaultTestLoader.loadTestsFromNames(names)
@@ -104,7 +84,7 @@ def refuse_strangers(tree):
 
 def main():
     tree, paths, command = sys.argv[1:4]
-    commands = {f.__name__: f for f in (importing, old_torch, tests, script)}
+    commands = {f.__name__: f for f in (importing, tests, script)}
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path = [p for p in sys.path if os.path.realpath(p) != os.path.realpath(here)]
     sys.path[:0] = [os.path.join(tree, "src"), tree]

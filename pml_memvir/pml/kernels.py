@@ -6,14 +6,18 @@ now, has none: a distance or cross-entropy that is not known goes by concatenati
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from pytorch_metric_learning import distances
+from pytorch_metric_learning import losses as pml_losses
 
+from .. import losses
 from ..core.centers import MaxOfCenters, OneCenter, SoftmaxOfCenters
 from ..core.kernel import Kernel, ProxyAnchor, RowSoftmax
+from .inner import has_plain_cross_entropy
+from .specs import SPECS, LossSpec
 
 
 def softmax(loss: Any) -> Kernel | None:
@@ -139,12 +143,22 @@ def _is_plain_product(loss: Any) -> bool:
 
 def _is_softmax_of_products(loss: Any) -> bool:
     """Whether its cross-entropy, too, is the one that PML's losses come with."""
-    module = getattr(loss, "cross_entropy", None)
-    is_plain = module is None or (
-        type(module) is torch.nn.CrossEntropyLoss
-        and module.weight is None
-        and module.ignore_index == -100
-        and module.label_smoothing == 0
-        and module.reduction == "none"
-    )
-    return is_plain and _is_inner_product(loss.distance)
+    return has_plain_cross_entropy(loss) and _is_inner_product(loss.distance)
+
+
+KERNELS: dict[type, Callable[[Any], Kernel | None]] = {
+    pml_losses.ArcFaceLoss: arc_face,
+    pml_losses.CosFaceLoss: cos_face,
+    pml_losses.LargeMarginSoftmaxLoss: large_margin,
+    pml_losses.NormalizedSoftmaxLoss: normalized_softmax,
+    pml_losses.ProxyAnchorLoss: proxy_anchor,
+    pml_losses.ProxyNCALoss: pml_proxy_nca,
+    pml_losses.SoftTripleLoss: soft_triple,
+    pml_losses.SphereFaceLoss: sphere_face,
+    pml_losses.SubCenterArcFaceLoss: sub_center,
+    losses.NormSoftmax: norm_softmax,
+    losses.ProxyNCA: proxy_nca,
+    losses.Softmax: softmax,
+}
+for _own in (losses.NormSoftmax, losses.ProxyNCA, losses.Softmax):
+    SPECS[_own] = LossSpec("W", 1)

@@ -19,9 +19,10 @@ from ..core.reduce import Reduce
 from ..core.snapshots import Batch, Notes, Outcome
 from ..core.values import integer
 from . import reduction
-from .concatenation import concatenation
+from .kernels import KERNELS
 from .settings import Seen, needs_own_forward, number_of
-from .specs import LossSpec, is_built_in, nearest, spec_of
+from .specs import LossSpec, nearest, spec_of
+from .virtual_classes import concatenation
 
 CHOICES = ("auto", "concatenation")
 
@@ -104,7 +105,9 @@ class Plan:
         virtual = memory.snapshots(slot)
         if virtual is None:
             return self.plain(batch)
-        value = concatenation(self.loss, self.spec, *batch.arguments, virtual)
+        rows = virtual.flat(self.form.num_classes)
+        weights = virtual.class_weights.flatten(0, 1)
+        value = concatenation(self.loss, self.spec, *batch.arguments, weights, *rows)
         return self._as_it_is(value, batch)
 
     def plain(self, batch: Batch) -> Outcome:
@@ -204,11 +207,9 @@ class Planner:
 
 def _kernel(loss: Any, spec: LossSpec) -> Kernel | None:
     """Of losses of exactly the class of their spec that do what it says."""
-    if spec.kernel is None or not is_built_in(loss):
+    if type(loss) not in KERNELS or needs_own_forward(loss, spec.get(loss)):
         return None
-    if needs_own_forward(loss, spec.get(loss)):
-        return None
-    kernel = spec.kernel(loss)
+    kernel = KERNELS[type(loss)](loss)
     if kernel is None or not reduction.is_supported(kernel, loss.reducer):
         return None
     return kernel

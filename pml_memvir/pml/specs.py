@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pytorch_metric_learning import losses as pml_losses
+from pytorch_metric_learning.losses.arcface_loss import ArcFaceLoss
+from pytorch_metric_learning.losses.cosface_loss import CosFaceLoss
+from pytorch_metric_learning.losses.large_margin_softmax_loss import (
+    LargeMarginSoftmaxLoss,
+)
+from pytorch_metric_learning.losses.normalized_softmax_loss import NormalizedSoftmaxLoss
+from pytorch_metric_learning.losses.p2s_grad_loss import P2SGradLoss
+from pytorch_metric_learning.losses.proxy_anchor_loss import ProxyAnchorLoss
+from pytorch_metric_learning.losses.proxy_losses import ProxyNCALoss
+from pytorch_metric_learning.losses.soft_triple_loss import SoftTripleLoss
+from pytorch_metric_learning.losses.sphereface_loss import SphereFaceLoss
+from pytorch_metric_learning.losses.subcenter_arcface_loss import SubCenterArcFaceLoss
 from pytorch_metric_learning.utils import common_functions as c_f
 
-from .. import losses as own_losses
-from ..core.kernel import Kernel
-from . import kernels
+from . import inner
 
 
 def _cast_types(loss: torch.nn.Module, embeddings: torch.Tensor) -> None:
@@ -35,18 +44,20 @@ class LossSpec:
 
     Args:
         parameter, class_dim, centers_per_class: see `register_loss`.
-        kernel: of a loss, how it can be had at O(N); None: by concatenation only.
+        logits: of a loss that is a softmax over classes.
         before_loss: what the loss does to its own class weights in a forward call;
             done on the parameter before virtual classes are appended to it.
         weighs_anchors_only: whether it counts only anchors of a miner's output.
+        is_built_in: whether it is none that a user has registered.
     """
 
     parameter: str
     class_dim: int
     centers_per_class: int | str = 1
-    kernel: Callable[[Any], Kernel | None] | None = None
+    logits: inner.Logits | None = None
     before_loss: Callable[[torch.nn.Module, torch.Tensor], None] = _cast_types
     weighs_anchors_only: bool = False
+    is_built_in: bool = True
 
     def owner(self, loss: torch.nn.Module) -> torch.nn.Module:
         """The loss or, where the parameter is given by a path, that part of it."""
@@ -68,27 +79,27 @@ class LossSpec:
         return int(getattr(loss, k)) if isinstance(k, str) else k
 
     def num_classes(self, loss: torch.nn.Module) -> int:
-        """C, by the parameter's shape: some of PML's losses say num_classes = 0."""
+        """C, by the parameter's shape: some losses say num_classes = 0."""
         return self.get(loss).shape[self.class_dim] // self.num_centers(loss)
 
     def embedding_size(self, loss: torch.nn.Module) -> int:
         return self.get(loss).shape[1 - self.class_dim]
 
-    def grown(self, loss: torch.nn.Module, virtual: torch.Tensor) -> dict[str, Any]:
-        """The loss's attributes, by name or path, with virtual classes behind the
-        actual ones.
+    def replacing(
+        self, loss: torch.nn.Module, virtual: torch.Tensor, *, with_actual: bool
+    ) -> dict[str, Any]:
+        """The loss's attributes, by name or path, for other classes.
 
         Args:
             virtual: (n C K, D), the class weights of n snapshots, one after another.
+            with_actual: whether the actual ones come before them.
         """
-        weight = self.get(loss)
-        virtual = virtual.to(weight)
-        tail = virtual if self.class_dim == 0 else virtual.t()
-        classes = self.num_classes(loss)
-        total = classes + len(virtual) // self.num_centers(loss)
-        attributes: dict[str, Any] = {
-            self.parameter: torch.cat([weight, tail], dim=self.class_dim)
-        }
+        weight, classes = self.get(loss), self.num_classes(loss)
+        whole = virtual.to(weight) if self.class_dim == 0 else virtual.to(weight).t()
+        if with_actual:
+            whole = torch.cat([weight, whole], dim=self.class_dim)
+        total = whole.shape[self.class_dim] // self.num_centers(loss)
+        attributes: dict[str, Any] = {self.parameter: whole}
         for path in {"", self.parameter.rpartition(".")[0]}:
             module, prefix = loss.get_submodule(path), path + "." if path else ""
             if getattr(module, "num_classes", None) == classes:
@@ -127,40 +138,40 @@ class LossSpec:
             )
 
 
-_SPECS: dict[type, LossSpec] = {
-    pml_losses.ArcFaceLoss: LossSpec("W", 1, 1, kernels.arc_face),
-    pml_losses.CosFaceLoss: LossSpec("W", 1, 1, kernels.cos_face),
-    pml_losses.LargeMarginSoftmaxLoss: LossSpec("W", 1, 1, kernels.large_margin),
-    pml_losses.NormalizedSoftmaxLoss: LossSpec("W", 1, 1, kernels.normalized_softmax),
-    pml_losses.P2SGradLoss: LossSpec("weight", 1, before_loss=_renormalise),
-    pml_losses.ProxyAnchorLoss: LossSpec("proxies", 0, 1, kernels.proxy_anchor),
-    pml_losses.ProxyNCALoss: LossSpec(
-        "proxies", 0, 1, kernels.pml_proxy_nca, weighs_anchors_only=True
-    ),
-    pml_losses.SoftTripleLoss: LossSpec(
-        "fc", 1, "centers_per_class", kernels.soft_triple
-    ),
-    pml_losses.SphereFaceLoss: LossSpec("W", 1, 1, kernels.sphere_face),
-    pml_losses.SubCenterArcFaceLoss: LossSpec(
-        "W", 1, "sub_centers", kernels.sub_center
-    ),
-    own_losses.NormSoftmax: LossSpec("W", 1, 1, kernels.norm_softmax),
-    own_losses.ProxyNCA: LossSpec("W", 1, 1, kernels.proxy_nca),
-    own_losses.Softmax: LossSpec("W", 1, 1, kernels.softmax),
+SPECS: dict[type, LossSpec] = {
+    ArcFaceLoss: LossSpec("W", 1, 1, inner.large_margin),
+    CosFaceLoss: LossSpec("W", 1, 1, inner.large_margin),
+    LargeMarginSoftmaxLoss: LossSpec("W", 1, 1, inner.large_margin),
+    NormalizedSoftmaxLoss: LossSpec("W", 1, 1, inner.normalized_softmax),
+    P2SGradLoss: LossSpec("weight", 1, before_loss=_renormalise),
+    ProxyAnchorLoss: LossSpec("proxies", 0),
+    ProxyNCALoss: LossSpec("proxies", 0, 1, inner.proxy_nca, weighs_anchors_only=True),
+    SoftTripleLoss: LossSpec("fc", 1, "centers_per_class", inner.soft_triple),
+    SphereFaceLoss: LossSpec("W", 1, 1, inner.large_margin),
+    SubCenterArcFaceLoss: LossSpec("W", 1, "sub_centers", inner.large_margin),
 }
 
 
-_BUILT_IN = frozenset(_SPECS)
-
-
 def is_built_in(loss: object) -> bool:
-    """Whether it is of one of these classes, and no subclass's."""
-    return type(loss) in _BUILT_IN
+    """Whether it is of exactly a class that was not registered by a user."""
+    return type(loss) in SPECS and SPECS[type(loss)].is_built_in
+
+
+def has_logits(loss: Any) -> bool:
+    """Whether it is a softmax over classes of exactly a class that is known, learns
+    nothing but class weights, and nobody listens in on it."""
+    return (
+        is_built_in(loss)
+        and SPECS[type(loss)].logits is not None
+        and inner.has_plain_cross_entropy(loss)
+        and len(list(loss.parameters())) == 1
+        and not (loss._forward_hooks or loss._forward_pre_hooks or loss.collect_stats)
+    )
 
 
 def supported_losses() -> list[str]:
     """Names of the losses that have a spec, sorted."""
-    return sorted(cls.__name__ for cls in _SPECS)
+    return sorted(cls.__name__ for cls in SPECS)
 
 
 def unsupported(name: str) -> ValueError:
@@ -168,13 +179,13 @@ def unsupported(name: str) -> ValueError:
     return ValueError(
         f"MemVir does not support {name}: it needs a loss with one weight vector or "
         f"more for each class. Supported: {', '.join(supported_losses())}. Add your "
-        "own with pml_memvir.register_loss"
+        "own with register_loss"
     )
 
 
 def nearest(cls: type) -> LossSpec | None:
     """Of the nearest registered class in the MRO."""
-    return next((_SPECS[base] for base in cls.__mro__ if base in _SPECS), None)
+    return next((SPECS[base] for base in cls.__mro__ if base in SPECS), None)
 
 
 def spec_of(loss: object) -> LossSpec:
@@ -197,12 +208,11 @@ def register_loss(
 ) -> None:
     """Make MemVir accept a loss of your own, and its subclasses.
 
-    The loss must follow PML's conventions: it is called as
+    The loss must follow the library's conventions: it is called as
     `loss(embeddings, labels, indices_tuple)`, reads its number of classes from the
     parameter or from an attribute `num_classes`, has nothing else of that size (no
     bias), and uses an `indices_tuple`, if at all, through
-    `loss_and_miner_utils.convert_to_weights`. MemVir's constructor tries a copy of it
-    on a few made-up rows, and says which rule it breaks if it fails.
+    `loss_and_miner_utils.convert_to_weights`.
 
     Args:
         cls: the loss class.
@@ -218,7 +228,7 @@ def register_loss(
     """
     if not (isinstance(cls, type) and issubclass(cls, torch.nn.Module)):
         raise TypeError(f"cls must be a subclass of torch.nn.Module, got {cls!r}")
-    if cls in _BUILT_IN:
+    if cls in SPECS and SPECS[cls].is_built_in:
         raise ValueError(f"{cls.__name__} is supported already")
     if not isinstance(parameter, str) or not all(
         part.isidentifier() or part.isdigit() for part in parameter.split(".")
@@ -236,4 +246,5 @@ def register_loss(
             "centers_per_class must be an integer >= 1 or an attribute's name, "
             f"got {centers_per_class!r}"
         )
-    _SPECS[cls] = LossSpec(parameter, class_dim, centers_per_class)
+    spec = LossSpec(parameter, class_dim, centers_per_class, is_built_in=False)
+    SPECS[cls] = spec

@@ -13,9 +13,8 @@ import numpy
 import torch
 from pytorch_metric_learning.utils import common_functions as c_f
 
-from ..core.snapshots import Snapshots
-from .concatenation import concatenation
 from .specs import LossSpec, is_built_in, spec_of
+from .virtual_classes import concatenation
 
 # Above it, a copy and its growth would make a constructor slow: not tried then.
 MOST_NUMBERS = 2**25
@@ -97,9 +96,8 @@ def _error(
             trial(actual, labels, None)
             return None
         weights = spec.class_weights(trial).detach().clone()
-        sizes = (len(labels),)
-        met = Snapshots(weights[None], virtual[None], labels[None], sizes, (0,))
-        concatenation(trial, spec, actual, labels, None, met)
+        shifted = labels + spec.num_classes(trial)
+        concatenation(trial, spec, actual, labels, None, weights, virtual, shifted)
     except Exception as error:
         return error
     return None

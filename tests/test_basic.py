@@ -1,0 +1,243 @@
+"""The small MemVir, of which the patch for PML is made: against the same oracle."""
+
+import io
+from functools import partial
+
+import pytest
+import torch
+from pytorch_metric_learning import losses as pml
+from pytorch_metric_learning import miners, reducers, regularizers
+
+from pml_memvir import MemVir, register_loss
+from pml_memvir.pml.basic import MemVir as Basic
+from pml_memvir.pml.specs import has_logits
+
+from .catalog import BY_NAME, CASES, NUM_CLASSES, batch, names, ragged
+from .reference import NaiveMemVir, relative_error
+from .test_against_reference import compare
+
+EXACT = [case for case in CASES if has_logits(case.loss())]
+OF_PML = [case for case in CASES if case.own_inner is None]
+
+
+def saved_and_loaded(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("num_steps, step_gap, warmup", [(1, 0, 0), (3, 2, 4)])
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_every_loss(case, num_steps, step_gap, warmup):
+    torch.manual_seed(0)
+    settings = num_steps, step_gap, warmup
+    naive = NaiveMemVir(case.inner(), NUM_CLASSES, *settings)
+    batches = ragged(1, warmup + 3 * num_steps * (step_gap + 1) + 2)
+    seen = compare(case, Basic(case.loss(), *settings), naive, batches)
+    assert seen[: warmup + step_gap + 1] == [0] * (warmup + step_gap + 1)
+    assert seen[-1] == num_steps
+
+
+def test_all_of_pml_but_two_are_exact():
+    names = {case.name for case in OF_PML} - {case.name for case in EXACT}
+    assert names == {"P2SGradLoss", "ProxyAnchorLoss"}
+
+
+@pytest.mark.parametrize("name", ["SphereFaceLoss", "LargeMarginSoftmaxLoss"])
+def test_embeddings_of_any_length(name):
+    case = BY_NAME[name]
+    generator = torch.Generator().manual_seed(2)
+    batches = [batch(generator, 5, unit=False) for _ in range(12)]
+    naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, 1)
+    compare(case, Basic(case.loss(), 2, 1), naive, batches)
+
+
+def the_same(make, batches, miner=None):
+    """Values and both gradients of the whole package's."""
+    torch.manual_seed(1)
+    loss = make()
+    small, whole = Basic(loss, 2, 1), MemVir(loss, 2, 1, algorithm="concatenation")
+    parameter = next(loss.parameters())
+    for embeddings, labels in batches:
+        found = []
+        for memvir in (small, whole):
+            x = embeddings.clone().requires_grad_()
+            parameter.grad = None
+            value = memvir(x, labels, miner and miner(embeddings, labels))
+            value.backward()
+            found.append((value.detach(), x.grad, parameter.grad))
+        for a, b in zip(*found):
+            assert relative_error(a, b) <= 1e-9
+        with torch.no_grad():
+            parameter -= 0.05 * parameter.grad
+    assert small.num_virtual_steps == whole.num_virtual_steps == 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        reducers.SumReducer,
+        reducers.AvgNonZeroReducer,
+        partial(reducers.ThresholdReducer, low=0.5, high=12),
+        partial(reducers.ClassWeightedReducer, torch.arange(1, NUM_CLASSES + 1) / 3),
+        reducers.PerAnchorReducer,
+        partial(reducers.MultipleReducers, {"loss": reducers.SumReducer()}),
+    ],
+)
+@pytest.mark.parametrize("case", EXACT, ids=names)
+def test_reducers_and_regularisers(case, make):
+    def loss():
+        return case.loss(
+            reducer=make(),
+            weight_regularizer=regularizers.RegularFaceRegularizer(),
+            embedding_regularizer=regularizers.LpRegularizer(),
+        )
+
+    the_same(loss, ragged(0, 12))
+
+
+@pytest.mark.parametrize("case", [c for c in OF_PML if c.tolerance < 1e-8], ids=names)
+def test_miners(case):
+    the_same(case.loss, ragged(0, 12), miners.TripletMarginMiner(margin=0.5))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda loss: setattr(loss, "collect_stats", True),
+        lambda loss: loss.register_forward_hook(lambda *_: None),
+        lambda loss: loss.register_parameter("b", torch.nn.Parameter(torch.zeros(1))),
+        lambda loss: setattr(loss.cross_entropy, "label_smoothing", 0.1),
+    ],
+)
+def test_a_loss_that_does_more_is_called_itself(change):
+    loss = BY_NAME["CosFaceLoss"].loss()
+    memvir, called = Basic(loss, 2, 0), []
+    change(loss)
+    loss.cross_entropy.register_forward_hook(lambda *_: called.append(1))
+    for embeddings, labels in ragged(0, 4):
+        memvir(embeddings, labels)
+    assert len(called) == 4 and memvir.num_virtual_steps == 2
+
+
+@pytest.mark.parametrize("name", ["ArcFaceLoss", "ProxyAnchorLoss"])
+def test_a_training_goes_on_to_the_last_bit(name):
+    case = BY_NAME[name]
+    first, second = (Basic(case.loss(), 2, 1, warmup_steps=1) for _ in range(2))
+    for step, (embeddings, labels) in enumerate(ragged(0, 14)):
+        if step == 7:
+            second.load_state_dict(saved_and_loaded(first.state_dict()))
+        value = first(embeddings, labels)
+        if step >= 7:
+            assert torch.equal(second(embeddings, labels), value)
+    assert second.num_virtual_steps == 2 and second.step == 14
+
+
+def test_a_state_is_a_copy_of_what_changes():
+    memvir = Basic(BY_NAME["CosFaceLoss"].loss(), 2, 0)
+    batches = ragged(0, 8)
+    for embeddings, labels in batches[:4]:
+        memvir(embeddings, labels)
+    state = memvir.state_dict()
+    before = saved_and_loaded(state)["_extra_state"]
+    for embeddings, labels in batches[4:]:
+        memvir(embeddings, labels)
+    after = saved_and_loaded(state)["_extra_state"]
+    assert str(before) == str(after)
+
+
+def test_a_state_of_other_settings_is_refused():
+    loss = BY_NAME["CosFaceLoss"].loss()
+    with pytest.raises(ValueError, match="of num_steps=2, not 3"):
+        Basic(loss, 3, 1).load_state_dict(Basic(loss, 2, 1).state_dict())
+
+
+@pytest.mark.parametrize("setting", ["scale", "margin"])
+def test_other_settings_of_the_loss_empty_the_memory(setting):
+    memvir = Basic(BY_NAME["CosFaceLoss"].loss(), 2, 0)
+    batches = ragged(0, 6)
+    for embeddings, labels in batches[:4]:
+        memvir(embeddings, labels)
+    setattr(memvir.loss, setting, 2.0)
+    with pytest.warns(UserWarning, match="emptied"):
+        memvir(*batches[4])
+    assert memvir.num_virtual_steps == 0
+    memvir(*batches[5])
+    assert memvir.num_virtual_steps == 1
+
+
+@pytest.mark.parametrize("case", [BY_NAME["CosFaceLoss"], BY_NAME["ProxyAnchorLoss"]])
+def test_bad_batches_leave_holes(case):
+    memvir, batches = Basic(case.loss(), 3, 1), ragged(5, 30)
+    naive = NaiveMemVir(case.inner(), NUM_CLASSES, 3, 1)
+    compare(case, memvir, naive, batches[:9])
+    bad = batches[9][0].clone()
+    bad[0, 0] = torch.nan
+    memvir(bad, batches[9][1])
+    naive.step += 1
+    assert compare(case, memvir, naive, batches[10:])[1] == 2
+
+
+def test_two_forwards_before_one_backward():
+    """At M = 0, where the second one meets what the first one leaves."""
+    case, batches = BY_NAME["ArcFaceLoss"], ragged(0, 6)
+    memvir, weight = Basic(case.loss(), 2, 0), None
+    for embeddings, labels in batches[:4]:
+        memvir(embeddings, labels)
+    weight = memvir.loss.W
+    other = Basic(case.loss(), 2, 0)
+    other.load_state_dict(saved_and_loaded(memvir.state_dict()))
+    sum(memvir(*some) for some in batches[4:]).backward()
+    for some in batches[4:]:
+        other(*some).backward()
+    assert relative_error(weight.grad, other.loss.W.grad) <= 1e-12
+
+
+def test_it_is_its_inner_loss_without_gradients():
+    memvir = Basic(BY_NAME["CosFaceLoss"].loss(), 2, 0)
+    for embeddings, labels in ragged(0, 4):
+        memvir(embeddings, labels)
+    expected = memvir.loss(embeddings, labels)
+    with torch.no_grad():
+        assert torch.equal(memvir(embeddings, labels), expected)
+    assert torch.equal(memvir.eval()(embeddings, labels), expected)
+    assert memvir.step == 4
+    assert not torch.equal(memvir.train()(embeddings, labels), expected)
+
+
+def test_a_loss_of_ones_own(forget_registrations):
+    class Softmax(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(3, 6).double())
+
+        def forward(self, embeddings, labels, indices_tuple=None):
+            logits = embeddings @ self.weight.t()
+            return torch.nn.functional.cross_entropy(logits, labels)
+
+    with pytest.raises(ValueError, match="does not support Softmax"):
+        Basic(Softmax(), 1, 0)
+    register_loss(Softmax, "weight", 0)
+    the_same(Softmax, [(x, y % 3) for x, y in ragged(0, 8)])
+
+
+@pytest.mark.parametrize(
+    "settings, error",
+    [((0, 1), ValueError), ((1, -1), ValueError), ((1.5, 1), TypeError)],
+)
+def test_settings_that_are_refused(settings, error):
+    with pytest.raises(error):
+        Basic(pml.CosFaceLoss(3, 4), *settings)
+
+
+def test_losses_and_labels_that_are_refused():
+    with pytest.raises(ValueError, match="does not support TripletMarginLoss"):
+        Basic(pml.TripletMarginLoss(), 1, 0)
+    with pytest.raises(ValueError, match="does not support"):
+        Basic.check_loss_support("TripletMarginLoss")
+    memvir = Basic(pml.CosFaceLoss(3, 4), 1, 0)
+    for label in (-1, 3):
+        with pytest.raises(ValueError, match="must be 0 to 2"):
+            memvir(torch.randn(2, 4), torch.tensor([0, label]))
+    assert memvir.step == 0
