@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from pytorch_metric_learning import distances
 from pytorch_metric_learning import losses as pml
 from pytorch_metric_learning import miners, reducers, regularizers
 
@@ -102,10 +103,48 @@ def test_miners(case):
     the_same(case.loss, ragged(0, 12), miners.TripletMarginMiner(margin=0.5))
 
 
+def test_a_distance_that_is_inverted():
+    make = partial(BY_NAME["ProxyNCALoss"].loss, distance=distances.CosineSimilarity())
+    the_same(make, ragged(0, 12))
+
+
+@pytest.mark.parametrize("name", ["CosFaceLoss", "SoftTripleLoss", "P2SGradLoss"])
+def test_class_weights_follow_the_embeddings_dtype(name):
+    """As those of the library's losses do; old ones are met in it, too."""
+    memvir = Basic(BY_NAME[name].loss(), 2, 0)
+    for step, (embeddings, labels) in enumerate(ragged(0, 6)):
+        x = embeddings.to(torch.float64 if step < 3 else torch.float32)
+        memvir(x.requires_grad_(), labels).backward()
+        assert x.grad.dtype == next(memvir.parameters()).dtype == x.dtype
+    assert memvir.num_virtual_steps == 2
+
+
+@pytest.mark.parametrize("name", ["CosFaceLoss", "ProxyAnchorLoss"])
+def test_it_keeps_copies_and_no_more_than_it_will_meet(name):
+    memvir, kept = Basic(BY_NAME[name].loss(), 2, 1), []
+    for embeddings, labels in ragged(0, 12):
+        memvir(embeddings, labels)
+        kept.append(embeddings.clone())
+        embeddings.zero_(), labels.zero_()
+    snapshots = memvir._memory.snapshots
+    assert sorted(snapshots) == [8, 9, 10, 11]
+    assert all(torch.equal(s.embeddings, kept[step]) for step, s in snapshots.items())
+    assert any(s.labels.any() for s in snapshots.values())
+
+
+def test_a_change_of_mode_does_not_empty_the_memory():
+    memvir, batches = Basic(BY_NAME["CosFaceLoss"].loss(), 1, 0), ragged(0, 2)
+    memvir(*batches[0])
+    memvir.loss.eval()
+    memvir(*batches[1])
+    assert memvir.num_virtual_steps == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda loss: setattr(loss, "collect_stats", True),
+        lambda loss: loss.register_forward_pre_hook(lambda *_: None),
         lambda loss: loss.register_forward_hook(lambda *_: None),
         lambda loss: loss.register_parameter("b", torch.nn.Parameter(torch.zeros(1))),
         lambda loss: setattr(loss.cross_entropy, "label_smoothing", 0.1),
@@ -132,6 +171,21 @@ def test_a_training_goes_on_to_the_last_bit(name):
         if step >= 7:
             assert torch.equal(second(embeddings, labels), value)
     assert second.num_virtual_steps == 2 and second.step == 14
+
+
+def test_two_that_load_one_state_do_not_share_what_changes():
+    loss, batches = BY_NAME["CosFaceLoss"].loss(), ragged(0, 10)
+    first = Basic(loss, 2, 1)
+    for some in batches[:6]:
+        first(*some)
+    state = saved_and_loaded(first.state_dict())
+    second, third = Basic(loss, 2, 1), Basic(loss, 2, 1)
+    second.load_state_dict(state)
+    third.load_state_dict(state)
+    before = str(third.get_extra_state())
+    for some in batches[6:]:
+        second(*some)
+    assert str(third.get_extra_state()) == before
 
 
 def test_a_state_is_a_copy_of_what_changes():
@@ -177,6 +231,11 @@ def test_bad_batches_leave_holes(case):
     memvir(bad, batches[9][1])
     naive.step += 1
     assert compare(case, memvir, naive, batches[10:])[1] == 2
+    with torch.no_grad():
+        case.weight(memvir.loss)[0, 0] = torch.nan
+    count = len(memvir._memory.snapshots)
+    memvir(*batches[0])
+    assert len(memvir._memory.snapshots) == count - 1
 
 
 def test_two_forwards_before_one_backward():

@@ -143,18 +143,26 @@ class MemVir(BaseLossWrapper, ModuleWithRecords):
         return {step: snapshots[step] for step in steps if step in snapshots}
 
     def _concatenated(
-        self, spec: specs.LossSpec, past: dict[int, Snapshot], *batch: Any
+        self,
+        spec: specs.LossSpec,
+        past: dict[int, Snapshot],
+        embeddings: torch.Tensor,
+        labels: torch.Tensor,
+        indices_tuple: Any,
     ) -> Any:
+        batch = embeddings, labels, indices_tuple
         if not past:
             return self.loss(*batch)
         num_classes, met = spec.num_classes(self.loss), past.values()
-        labels = (v.labels + k * num_classes for k, v in enumerate(met, 1))
-        virtual = (
+        shifted = [v.labels + k * num_classes for k, v in enumerate(met, 1)]
+        return concatenation(
+            self.loss,
+            spec,
+            *batch,
             torch.cat([v.class_weights for v in met]),
             torch.cat([v.embeddings for v in met]),
-            torch.cat(list(labels)),
+            torch.cat(shifted),
         )
-        return concatenation(self.loss, spec, *batch, *virtual)
 
     def _settings(self) -> list[Any]:
         """What snapshots depend on, as plain values."""
