@@ -17,6 +17,9 @@ log = get_plugin_logger("pml-memvir")  # in strict mode its warnings are errors
 
 PUBLIC = ("pml_memvir", "pml_memvir.losses", "pml_memvir.hook_container")
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((\.\./[^)#\s]*)(#[^)\s]*)?\)")
+IMAGE = re.compile(r"(?<!\[)!\[[^\]]*\]\(([^)\s]+\.png)\)")
+ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+TOGETHER = re.compile(r"(?<=\b[NM]) = (?=\d)|(?<=\d), (?=[+-][\d.]+\])")
 
 
 def on_config(config: Any) -> Any:
@@ -42,9 +45,20 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     """Links that leave docs/ work on a code host; here they need the repository's URL.
 
     Without one they are text that names the path. Either way it must exist.
+    Figures open at their full size; what belongs together in a table stays together.
     """
     docs = Path(config.docs_dir)
-    return outside_links(markdown, docs / page.file.src_uri, docs, config.repo_url)
+    source = docs / page.file.src_uri
+    markdown = outside_links(markdown, source, docs, config.repo_url)
+    return unbroken(IMAGE.sub(r"[\g<0>](\1)", markdown))
+
+
+def unbroken(markdown: str) -> str:
+    """Tables with spaces that are not broken at, in intervals and in N = 5."""
+    return ROW.sub(
+        lambda row: TOGETHER.sub(lambda m: m[0].replace(" ", "\u00a0"), row[0]),
+        markdown,
+    )
 
 
 def outside_links(markdown: str, source: Path, docs: Path, repo_url: str | None) -> str:

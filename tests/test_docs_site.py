@@ -153,6 +153,27 @@ def test_links_out_of_docs(hooks):
     assert hooks.outside_links(inside, DOCS / "api" / "a.md", DOCS, None) == inside
 
 
+def test_tables_keep_together_what_belongs_together(hooks):
+    page = "N = 5, M = 20\n\n| N = 5, M = 20 | +0.1 [-1.0, +1.2] | 4, 5 | x = 1 |\n"
+    kept = "| N\xa0=\xa05, M\xa0=\xa020 | +0.1 [-1.0,\xa0+1.2] | 4, 5 | x = 1 |"
+    assert hooks.unbroken(page) == f"N = 5, M = 20\n\n{kept}\n"
+
+
+def test_lists_of_pages_are_lists(site):
+    """Python-Markdown ends them where what follows an item is not 4 spaces in."""
+    for page in site.rglob("*.html"):
+        for paragraph in re.findall(r"<p>(.*?)</p>", page.read_text(), re.DOTALL):
+            assert not re.search(r"^ *(\d+\.|[-*]) ", paragraph, re.MULTILINE), page
+
+
+def test_figures_of_results_open_at_their_full_size(site):
+    page = (site / "results.html").read_text()
+    figures = re.findall(r'<img[^>]* src="([^"]+\.png)"', page)
+    assert figures
+    for figure in figures:
+        assert f'<a href="{figure}"><img' in page and (site / figure).is_file()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_code_of_pages_runs_and_prints_what_they_say(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -77,6 +77,13 @@ def test_a_figure_of_a_table(tmp_path):
     assert [label.get_text() for label in axes.get_yticklabels()] == list(shown.loss)
 
 
+def test_every_column_of_panels_has_its_numbers_below():
+    one = pd.DataFrame({"loss": ["a"], **dict.fromkeys("vwxyz", ["+2.0 [+1.0, +3.0]"])})
+    panels = forest(one).axes[:5]
+    shown = [axes.xaxis.get_tick_params()["labelbottom"] for axes in panels]
+    assert shown == [False, False, True, True, True]
+
+
 def test_a_figure_over_another_column():
     shown = pd.DataFrame(
         {

@@ -36,6 +36,8 @@ def forest(table: pd.DataFrame) -> Figure:
     grid = figure.subplots(nrows, ncols, sharex=True, sharey=True, squeeze=False).flat
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
+    for axes in grid[max(len(panels) - ncols, 0) : len(panels)]:
+        axes.tick_params(labelbottom=True)  # nothing may be below
     for axes, (head, numbers) in zip(grid, panels.items()):
         axes.axvline(0, color="black", lw=0.8)
         for place, mean, low, high in numbers.itertuples():

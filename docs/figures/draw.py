@@ -54,12 +54,12 @@ def met(step: int) -> list[int]:
 
 
 def cell(step: int) -> tuple[int, int]:
-    """Row and column of a step's snapshot."""
+    """Track and cell of a step's snapshot, as row and column."""
     return step % (M + 1), step // (M + 1) % N
 
 
 def memory_grid(ax: Axes, c: Colours) -> None:
-    """What each cell holds when step 13 comes: it reads a row and replaces a cell."""
+    """What each cell holds when step 13 comes: it reads a track and replaces a cell."""
     own = cell(STEP)
     for step in range(STEP - N * (M + 1), STEP):
         row, column = cell(step)
@@ -73,14 +73,14 @@ def memory_grid(ax: Axes, c: Colours) -> None:
         text = f"{step} → {STEP}" if replaced else str(step)
         _write(ax, column + 0.5, -row - 0.5, text, c, bold=replaced)
     for row in range(M + 1):
-        _write(ax, -0.15, -row - 0.5, f"row {row}", c, SMALL, ha="right")
+        _write(ax, -0.15, -row - 0.5, f"track {row}", c, SMALL, ha="right")
     _write(ax, N / 2, 0.3, f"N = {N} cells", c, SMALL)
     _span(ax, c, (0, 0.12), (N, 0.12))
-    _write(ax, -1.28, -(M + 1) / 2, f"M + 1 = {M + 1} rows", c, SMALL, rotation=90)
+    _write(ax, -1.28, -(M + 1) / 2, f"M + 1 = {M + 1} tracks", c, SMALL, rotation=90)
     _span(ax, c, (-1.08, 0), (-1.08, -M - 1))
     mod = f"{STEP} mod {M + 1} = {own[0]}"
     _legend(
-        ax, 0, -3.55, c.now, c.now_line, f"step {STEP} reads row {own[0]} ({mod})", c
+        ax, 0, -3.55, c.now, c.now_line, f"step {STEP} reads track {own[0]} ({mod})", c
     )
     oldest = f"then replaces its oldest cell, of step {met(STEP)[-1]}"
     _legend(ax, 0, -4.1, c.replaced, c.replaced_line, oldest, c)
