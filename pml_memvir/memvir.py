@@ -17,7 +17,7 @@ from .core.values import checked_dtype, integer, one_of
 from .pml import refusals
 from .pml.plan import CHOICES, Planner
 from .pml.trial import try_once
-from .readings import RECORDED, SETTINGS, Readings
+from .readings import RECORDED, SETTINGS, SHOWN, Readings
 from .state.checkpoints import Checkpoints
 from .state.owner import Owner
 from .training import batch, calls
@@ -242,7 +242,7 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         return self.__dict__.copy()
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)}" for name in SETTINGS[:3])
+        return ", ".join(f"{name}={getattr(self, name)}" for name in SHOWN)
 
 
 _outside_the_graph = calls.disable_dynamo(MemVir._forward)

@@ -16,13 +16,9 @@ from .pml import specs
 from .pml.plan import Plan, Planner
 from .training.steps import Steps
 
-SETTINGS = (
-    "num_steps",
-    "step_gap",
-    "warmup_steps",
-    "num_virtual_classes",
-    "num_non_finite",
-)
+OF_PAPER = ("num_steps", "step_gap", "warmup_steps")
+SHOWN = (*OF_PAPER, "snapshot_every", "class_weights_every")
+SETTINGS = (*OF_PAPER, "num_virtual_classes", "num_non_finite")
 RECORDED = (
     "share_of_actual_classes",
     "share_of_own_copies",
