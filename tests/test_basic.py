@@ -3,6 +3,7 @@
 import io
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from pytorch_metric_learning import distances
@@ -144,6 +145,10 @@ def test_a_change_of_mode_does_not_empty_the_memory():
     "change",
     [
         lambda loss: setattr(loss, "collect_stats", True),
+        lambda loss: setattr(loss.distance, "collect_stats", True),
+        lambda loss: setattr(loss, "compute_loss", loss.compute_loss),
+        lambda loss: loss.register_full_backward_hook(lambda *_: None),
+        lambda loss: loss.distance.register_forward_hook(lambda *_: None),
         lambda loss: loss.register_forward_pre_hook(lambda *_: None),
         lambda loss: loss.register_forward_hook(lambda *_: None),
         lambda loss: loss.register_parameter("b", torch.nn.Parameter(torch.zeros(1))),
@@ -154,9 +159,10 @@ def test_a_loss_that_does_more_is_called_itself(change):
     loss = BY_NAME["CosFaceLoss"].loss()
     memvir, called = Basic(loss, 2, 0), []
     change(loss)
-    loss.cross_entropy.register_forward_hook(lambda *_: called.append(1))
+    inner = loss.cross_entropy.forward
+    loss.cross_entropy.forward = lambda *args: called.append(1) or inner(*args)
     for embeddings, labels in ragged(0, 4):
-        memvir(embeddings, labels)
+        memvir(embeddings.requires_grad_(), labels)
     assert len(called) == 4 and memvir.num_virtual_steps == 2
 
 
@@ -203,22 +209,129 @@ def test_a_state_is_a_copy_of_what_changes():
 
 def test_a_state_of_other_settings_is_refused():
     loss = BY_NAME["CosFaceLoss"].loss()
-    with pytest.raises(ValueError, match="of num_steps=2, not 3"):
-        Basic(loss, 3, 1).load_state_dict(Basic(loss, 2, 1).state_dict())
+    memvir = Basic(loss, 3, 1)
+    memvir(*ragged(0, 1)[0])
+    with pytest.raises(ValueError, match=r"is of \['CosFaceLoss', 2, 1, 5"):
+        memvir.load_state_dict(Basic(loss, 2, 1).state_dict())
+    assert memvir.step == 1
 
 
-@pytest.mark.parametrize("setting", ["scale", "margin"])
-def test_other_settings_of_the_loss_empty_the_memory(setting):
-    memvir = Basic(BY_NAME["CosFaceLoss"].loss(), 2, 0)
-    batches = ragged(0, 6)
-    for embeddings, labels in batches[:4]:
+def changed_in_mid_run(change, case=BY_NAME["CosFaceLoss"], make=None):
+    """Values and gradients of every step are those of the naive way, for ever."""
+    loss = make() if make else case.loss()
+    small, whole = Basic(loss, 2, 1), MemVir(loss, 2, 1, algorithm="concatenation")
+    for step, (embeddings, labels) in enumerate(ragged(0, 14)):
+        if step >= 6:
+            change(loss, step)
+        found = []
+        for memvir in (small, whole):
+            x = embeddings.clone().requires_grad_()
+            value = memvir(x, labels)
+            value.backward()
+            found.append((value.detach(), x.grad, case.weight(loss).grad))
+            case.weight(loss).grad = None
+        for a, b in zip(*found):
+            assert relative_error(a, b) <= 1e-9, step
+    assert small.num_virtual_steps == 2
+
+
+class Shrunk(distances.CosineSimilarity):
+    """Its numbers depend on all rows."""
+
+    def compute_mat(self, query, ref):
+        found = super().compute_mat(query, ref)
+        return found - found.mean(dim=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda loss, step: setattr(loss, "scale", 4.0 + step),
+        lambda loss, step: setattr(loss, "scale", np.float32(4 + step)),
+        lambda loss, step: setattr(loss, "scale", torch.tensor(4.0 + step)),
+        lambda loss, step: setattr(loss, "margin", 0.1 * (step % 3)),
+        lambda loss, step: setattr(loss, "scale_logits", lambda x, *_: 3 * x),
+        lambda loss, step: setattr(loss, "distance", distances.DotProductSimilarity()),
+        lambda loss, step: setattr(loss, "distance", Shrunk()),
+        lambda loss, step: setattr(
+            loss.distance, "normalize_embeddings", step % 2 == 0
+        ),
+        lambda loss, step: setattr(loss, "weight_reg_weight", 1.0 / step),
+        lambda loss, step: setattr(loss, "collect_stats", step % 3 == 0),
+        lambda loss, step: setattr(loss, "reducer", reducers.AvgNonZeroReducer()),
+    ],
+)
+def test_a_loss_that_changes_in_mid_run(change):
+    changed_in_mid_run(change)
+
+
+def test_a_setting_in_a_tensor_that_changes_in_place():
+    def make():
+        loss = BY_NAME["CosFaceLoss"].loss()
+        loss.scale = torch.tensor(8.0)
+        return loss
+
+    changed_in_mid_run(lambda loss, step: loss.scale.fill_(8.0 + step), make=make)
+
+
+def test_a_margin_that_changes_within_a_softmax_over_centers():
+    case = BY_NAME["SoftTripleLoss"]
+    changed_in_mid_run(lambda loss, step: setattr(loss, "la", 20 + step), case)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda memvir: setattr(memvir, "step_gap", 0),
+        lambda memvir: setattr(memvir, "num_steps", 3),
+        lambda memvir: setattr(memvir.loss, "W", torch.nn.Parameter(torch.ones(6, 4))),
+    ],
+)
+def test_another_layout_empties_the_memory(change):
+    memvir = Basic(BY_NAME["CosFaceLoss"].loss(), 2, 1)
+    batches = [(x, y % 4) for x, y in ragged(0, 12)]
+    for embeddings, labels in batches[:6]:
         memvir(embeddings, labels)
-    setattr(memvir.loss, setting, 2.0)
+    change(memvir)
     with pytest.warns(UserWarning, match="emptied"):
-        memvir(*batches[4])
+        memvir(*batches[6])
     assert memvir.num_virtual_steps == 0
-    memvir(*batches[5])
-    assert memvir.num_virtual_steps == 1
+    for embeddings, labels in batches[7:10]:
+        memvir(embeddings, labels)
+    assert memvir.num_virtual_steps > 0
+
+
+def test_a_reducer_that_looks_at_embeddings_sees_all_of_them():
+    class PerEmbedding(reducers.MeanReducer):
+        def element_reduction(self, losses, indices, embeddings, labels):
+            return (losses * embeddings[indices].norm(dim=1)).sum() / len(embeddings)
+
+    the_same(
+        partial(BY_NAME["CosFaceLoss"].loss, reducer=PerEmbedding()), ragged(0, 12)
+    )
+
+
+@pytest.mark.parametrize("name", ["CosFaceLoss", "P2SGradLoss"])
+def test_a_memory_follows_the_embeddings_to_another_device(name):
+    memvir = Basic(BY_NAME[name].loss(), 2, 0)
+    for embeddings, labels in ragged(0, 4):
+        memvir(embeddings, labels)
+    moved = [s.to(torch.device("meta")) for s in memvir._memory.snapshots.values()]
+    assert {x.device.type for s in moved for x in (s.class_weights, s.targets)} == {
+        "meta"
+    }
+    assert all(x.device.type == "meta" for s in moved for x in s.lse.values())
+    assert len(moved) == 2
+
+
+def test_labels_of_a_small_type():
+    loss = pml.P2SGradLoss(6, 100).double()
+    small, whole = Basic(loss, 4, 0), MemVir(loss, 4, 0)
+    for embeddings, labels in ragged(0, 8):
+        labels = (labels + 95).to(torch.uint8)
+        expected = whole(embeddings, labels.long())
+        assert relative_error(small(embeddings, labels), expected) <= 1e-12
+    assert small.num_virtual_steps == 4
 
 
 @pytest.mark.parametrize("case", [BY_NAME["CosFaceLoss"], BY_NAME["ProxyAnchorLoss"]])
@@ -299,4 +412,7 @@ def test_losses_and_labels_that_are_refused():
     for label in (-1, 3):
         with pytest.raises(ValueError, match="must be 0 to 2"):
             memvir(torch.randn(2, 4), torch.tensor([0, label]))
+    for labels in (torch.zeros(0).long(), torch.zeros(2)):
+        with pytest.raises(ValueError, match="must be integers, at least one"):
+            memvir(torch.randn(len(labels), 4), labels)
     assert memvir.step == 0

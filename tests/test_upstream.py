@@ -317,9 +317,17 @@ def test_refusals_of_the_command(tree, tmp_path, capsys, monkeypatch):
 
 def test_it_stops_where_the_plugin_or_pml_has_changed(sdist, tmp_path):
     folder = source.unpack(sdist, tmp_path / "pml")
-    for line in ("from pytorch_metric_learning import losses", "from ..core import x"):
-        with pytest.raises(KitError, match="PML has no such module"):
-            within_pml(f"{line}\n", "x.py")
+    for line in (
+        "from pytorch_metric_learning import losses",
+        "from pytorch_metric_learning.losses import ArcFaceLoss",
+        "import pytorch_metric_learning.losses.arcface_loss",
+        "from pml_memvir.core import values",
+        "if True:\n    from ..core import values",
+        "from .kernels import KERNELS",
+        "from . import plan",
+    ):
+        with pytest.raises(KitError, match="x.py may not have"):
+            within_pml(f"import torch\n{line}\n", "x.py")
     (folder / "src" / "pytorch_metric_learning" / "losses" / "__init__.py").unlink()
     with pytest.raises(KitError, match="PML's source has no"):
         build(folder)

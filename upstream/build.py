@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,13 +62,27 @@ def within_pml(text: str, name: str) -> str:
     """A module whose imports of PML are relative, as seen from `losses/memvir`.
 
     Raises:
-        KitError: it needs what is not there.
+        KitError: it imports what is neither PML's nor in the patch.
     """
+    siblings = {Path(module).stem for module in MODULES}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            wanted = {alias.name.partition(".")[0] for alias in node.names}
+            is_there = not wanted & {PML, "pml_memvir"}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            wanted = {node.module or alias.name for alias in node.names}
+            is_there = node.level == 1 and wanted <= siblings
+        elif isinstance(node, ast.ImportFrom):
+            is_there = re.match(
+                rf"{PML}\.(distances|utils|losses\.)|(?!{PML}|pml_memvir)",
+                node.module or "",
+            )
+        else:
+            continue
+        if not is_there:
+            raise KitError(f"{name} may not have `{ast.unparse(node)}`")
     text = re.sub(rf"^from {PML}\.losses\.", "from ..", text, flags=re.M)
-    text = re.sub(rf"^from {PML}\.utils\b", "from ...utils", text, flags=re.M)
-    if left := re.findall(rf"^(?:from|import) (?:{PML}|\.\.core)\S*", text, re.M):
-        raise KitError(f"{name} may not have `{left[0]}`: PML has no such module")
-    return text
+    return re.sub(rf"^from {PML}\.", "from ...", text, flags=re.M)
 
 
 def _add_documentation(result: Build, source: Path) -> None:

@@ -21,7 +21,7 @@ class OneCenter:
     def logits(self, products: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """Logits (R, C) of products (R, C K), and what `grad` needs.
 
-        With K = 1 they may be the same tensor.
+        They may be the same tensor, or share memory: products are not used again.
         """
         return products, None
 

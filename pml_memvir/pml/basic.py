@@ -1,4 +1,4 @@
-"""MemVir at its smallest: the method, and nothing that only long trainings need."""
+"""MemVir at its smallest: the wrapper around a loss, and its memory."""
 
 from __future__ import annotations
 
@@ -102,24 +102,26 @@ class MemVir(BaseLossWrapper, ModuleWithRecords):
         if not is_step or labels is None or ref_emb is not None:
             return self.loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         c_f.check_shapes(embeddings, labels)
-        labels = c_f.to_device(labels, embeddings)
         spec = specs.spec_of(self.loss)
         _check_labels(labels, spec.num_classes(self.loss))
-        past = self._past()
+        labels = c_f.to_device(labels, embeddings).long()
+        past = self._past(embeddings.device)
+        notes: Notes = embeddings.new_empty(0), {}, 0
+        of_met: dict[int, torch.Tensor] = {}
         batch = embeddings, labels, indices_tuple
         if specs.has_logits(self.loss):
             value, notes, of_met = row_softmax(self.loss, spec, self.step, *batch, past)
         else:
-            value, notes, of_met = self._concatenated(spec, past, *batch), Notes(), {}
+            value = self._concatenated(spec, past, *batch)
         weights = spec.class_weights(self.loss).detach()
         is_finite = bool(embeddings.isfinite().all() and weights.isfinite().all())
         if self.step >= self.warmup_steps and is_finite:  # otherwise it leaves a hole
             for step, lse in of_met.items():
-                past[step].notes.lse[self.step] = lse
-            vectors = weights.clone(), embeddings.detach().clone()
-            made = Snapshot(*vectors, labels.clone(), notes)
-            self._memory.snapshots[self.step] = made
-        self._memory.snapshots.pop(self.step - self.num_steps * self._distance, None)
+                past[step].lse[self.step] = lse
+            self._memory.snapshots[self.step] = Snapshot(
+                weights.clone(), embeddings.detach().clone(), labels.clone(), *notes
+            )
+        self._memory.snapshots.pop(self.step - self.num_steps * self._period, None)
         self.num_virtual_steps = len(past)
         self.step += 1
         return value
@@ -129,18 +131,21 @@ class MemVir(BaseLossWrapper, ModuleWithRecords):
         self._memory = Memory(self._settings())
 
     @property
-    def _distance(self) -> int:
+    def _period(self) -> int:
         return self.step_gap + 1
 
-    def _past(self) -> dict[int, Snapshot]:
+    def _past(self, device: torch.device) -> dict[int, Snapshot]:
         """The snapshots that this step meets, by their steps, the newest one first."""
-        if self._memory.settings != self._settings():
-            if self._memory.snapshots:
-                warnings.warn("MemVir's memory is emptied: its loss has other settings")
+        settings, snapshots = self._settings(), self._memory.snapshots
+        if self._memory.settings != settings:
+            if snapshots:
+                warnings.warn("MemVir's memory is emptied: its settings have changed")
             self.reset_memory()
-        snapshots = self._memory.snapshots
-        steps = (self.step - k * self._distance for k in range(1, self.num_steps + 1))
-        return {step: snapshots[step] for step in steps if step in snapshots}
+            return {}
+        steps = (self.step - k * self._period for k in range(1, self.num_steps + 1))
+        met = {step: snapshots[step].to(device) for step in steps if step in snapshots}
+        snapshots.update(met)
+        return met
 
     def _concatenated(
         self,
@@ -165,44 +170,42 @@ class MemVir(BaseLossWrapper, ModuleWithRecords):
         )
 
     def _settings(self) -> list[Any]:
-        """What snapshots depend on, as plain values."""
-        loss: Any = self.loss
-        known = [type(loss).__name__, list(specs.spec_of(loss).get(loss).shape)]
-        for part in [loss, loss.distance] if specs.has_logits(loss) else []:
-            for name, value in sorted(vars(part).items()):
-                if isinstance(value, (int, float)) and name != "training":
-                    known.append([name, float(value)])
-        return known
+        """What the memory is laid out for, as plain values."""
+        spec = specs.spec_of(self.loss)
+        classes = spec.num_classes(self.loss), spec.num_centers(self.loss)
+        shape = spec.get(self.loss).shape
+        return [
+            type(self.loss).__name__,
+            self.num_steps,
+            self.step_gap,
+            *classes,
+            *shape,
+        ]
 
     def get_extra_state(self) -> dict[str, Any]:
         """The memory, of tensors, numbers and strings only."""
         return {
-            "num_steps": self.num_steps,
-            "step_gap": self.step_gap,
             "step": self.step,
             "settings": self._memory.settings,
             "snapshots": {
-                step: [s.class_weights, s.embeddings, s.labels, s.notes.targets]
-                + [dict(s.notes.lse)]
-                for step, s in self._memory.snapshots.items()
+                step: {**vars(snapshot), "lse": {**snapshot.lse}}
+                for step, snapshot in self._memory.snapshots.items()
             },
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        for name in ("num_steps", "step_gap"):
-            if state[name] != getattr(self, name):
-                raise ValueError(
-                    f"the memory is of {name}={state[name]}, not {getattr(self, name)}"
-                )
-        self.step = state["step"]
-        self._memory = Memory(state["settings"])
-        for step, (w, x, y, targets, lse) in state["snapshots"].items():
-            made = Snapshot(w, x, y, Notes(targets, dict(lse)))
-            self._memory.snapshots[step] = made
+        mine, memory = self._settings(), Memory(state["settings"])
+        if memory.settings != mine:
+            raise ValueError(f"the memory is of {memory.settings}, this one of {mine}")
+        for step, parts in state["snapshots"].items():
+            memory.snapshots[step] = Snapshot(**{**parts, "lse": {**parts["lse"]}})
+        self.step, self._memory = state["step"], memory
 
 
 def _check_labels(labels: torch.Tensor, num_classes: int) -> None:
-    least, most = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+    if labels.is_floating_point() or not len(labels):
+        raise ValueError(f"labels must be integers, at least one, got {labels}")
+    least, most = int(labels.min()), int(labels.max())
     if least < 0 or most >= num_classes:
         raise ValueError(
             f"labels must be 0 to {num_classes - 1}, got {least} to {most}"

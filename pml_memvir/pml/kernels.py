@@ -16,7 +16,7 @@ from pytorch_metric_learning import losses as pml_losses
 from .. import losses
 from ..core.centers import MaxOfCenters, OneCenter, SoftmaxOfCenters
 from ..core.kernel import Kernel, ProxyAnchor, RowSoftmax
-from .inner import has_plain_cross_entropy
+from .inner import is_plain_softmax
 from .specs import SPECS, LossSpec
 
 
@@ -143,7 +143,7 @@ def _is_plain_product(loss: Any) -> bool:
 
 def _is_softmax_of_products(loss: Any) -> bool:
     """Whether its cross-entropy, too, is the one that PML's losses come with."""
-    return has_plain_cross_entropy(loss) and _is_inner_product(loss.distance)
+    return is_plain_softmax(loss) and _is_inner_product(loss.distance)
 
 
 KERNELS: dict[type, Callable[[Any], Kernel | None]] = {

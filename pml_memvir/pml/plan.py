@@ -19,8 +19,9 @@ from ..core.reduce import Reduce
 from ..core.snapshots import Batch, Notes, Outcome
 from ..core.values import integer
 from . import reduction
+from .inner import needs_own_forward, number_of
 from .kernels import KERNELS
-from .settings import Seen, needs_own_forward, number_of
+from .settings import Seen
 from .specs import LossSpec, nearest, spec_of
 from .virtual_classes import concatenation
 

@@ -48,7 +48,7 @@ class LossSpec:
         before_loss: what the loss does to its own class weights in a forward call;
             done on the parameter before virtual classes are appended to it.
         weighs_anchors_only: whether it counts only anchors of a miner's output.
-        is_built_in: whether it is none that a user has registered.
+        is_users: whether a user has registered it.
     """
 
     parameter: str
@@ -57,7 +57,7 @@ class LossSpec:
     logits: inner.Logits | None = None
     before_loss: Callable[[torch.nn.Module, torch.Tensor], None] = _cast_types
     weighs_anchors_only: bool = False
-    is_built_in: bool = True
+    is_users: bool = False
 
     def owner(self, loss: torch.nn.Module) -> torch.nn.Module:
         """The loss or, where the parameter is given by a path, that part of it."""
@@ -154,18 +154,17 @@ SPECS: dict[type, LossSpec] = {
 
 def is_built_in(loss: object) -> bool:
     """Whether it is of exactly a class that was not registered by a user."""
-    return type(loss) in SPECS and SPECS[type(loss)].is_built_in
+    return type(loss) in SPECS and not SPECS[type(loss)].is_users
 
 
 def has_logits(loss: Any) -> bool:
-    """Whether it is a softmax over classes of exactly a class that is known, learns
-    nothing but class weights, and nobody listens in on it."""
+    """Whether it is a softmax over classes by its class, and by what it is now."""
+    spec = SPECS.get(type(loss))
     return (
-        is_built_in(loss)
-        and SPECS[type(loss)].logits is not None
-        and inner.has_plain_cross_entropy(loss)
-        and len(list(loss.parameters())) == 1
-        and not (loss._forward_hooks or loss._forward_pre_hooks or loss.collect_stats)
+        spec is not None
+        and spec.logits is not None
+        and inner.is_plain_softmax(loss)
+        and not inner.needs_own_forward(loss, spec.get(loss))
     )
 
 
@@ -228,7 +227,7 @@ def register_loss(
     """
     if not (isinstance(cls, type) and issubclass(cls, torch.nn.Module)):
         raise TypeError(f"cls must be a subclass of torch.nn.Module, got {cls!r}")
-    if cls in SPECS and SPECS[cls].is_built_in:
+    if cls in SPECS and not SPECS[cls].is_users:
         raise ValueError(f"{cls.__name__} is supported already")
     if not isinstance(parameter, str) or not all(
         part.isidentifier() or part.isdigit() for part in parameter.split(".")
@@ -246,5 +245,5 @@ def register_loss(
             "centers_per_class must be an integer >= 1 or an attribute's name, "
             f"got {centers_per_class!r}"
         )
-    spec = LossSpec(parameter, class_dim, centers_per_class, is_built_in=False)
+    spec = LossSpec(parameter, class_dim, centers_per_class, is_users=True)
     SPECS[cls] = spec

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Optional
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
 from pytorch_metric_learning.utils import common_functions as c_f
 from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 
-from .inner import with_attributes
+from .inner import number_of, with_attributes
 from .specs import LossSpec
 
 
@@ -108,33 +107,34 @@ def _full_weight(indices_tuple: Any, batch_size: int, num_virtual: int) -> Any:
 
 
 @dataclass
-class Notes:
-    """What a step has computed, detached, for later ones.
-
-    Attributes:
-        targets: (B,), logits of its rows' own classes.
-        lse: by step, log-sum-exps (B,) of its rows over that step's class weights.
-    """
-
-    targets: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    lse: dict[int, torch.Tensor] = field(default_factory=dict)
-
-
-@dataclass
 class Snapshot:
     """What a step leaves behind.
 
     Attributes:
-        class_weights: (C K, D).
-        embeddings: (B, D).
-        labels: (B,).
-        notes: of its rows. Later steps add their class weights.
+        class_weights, embeddings, labels: (C K, D), (B, D) and (B,).
+        targets: (B,), its rows' logits of their own classes; empty if there are none.
+        lse: by step, log-sum-exps (B,) of its rows over that step's class weights.
+        settings: a number for those of the loss that the last two depend on.
     """
 
     class_weights: torch.Tensor
     embeddings: torch.Tensor
     labels: torch.Tensor
-    notes: Notes
+    targets: torch.Tensor
+    lse: dict[int, torch.Tensor]
+    settings: int
+
+    def to(self, device: torch.device) -> Snapshot:
+        """The same on a device."""
+        if self.labels.device == device:
+            return self
+        tensors = (self.class_weights, self.embeddings, self.labels, self.targets)
+        lse = {step: of_rows.to(device) for step, of_rows in self.lse.items()}
+        w, x, y, targets = (tensor.to(device) for tensor in tensors)
+        return Snapshot(w, x, y, targets, lse, self.settings)
+
+
+Notes = Tuple[torch.Tensor, Dict[int, torch.Tensor], int]  # the last three of these
 
 
 def row_softmax(
@@ -146,7 +146,7 @@ def row_softmax(
     indices_tuple: Any,
     past: dict[int, Snapshot],
 ) -> tuple[Any, Notes, dict[int, torch.Tensor]]:
-    """The same of a loss that has logits, at O(N).
+    """The same, at O(N), of a loss that has logits.
 
     Write lse(a, b) for the log-sum-exps of the logits of step a's rows over step b's
     class weights. With b older than a they were computed by step a, with a older than b
@@ -167,31 +167,31 @@ def row_softmax(
         is to be kept with this step's rows; and lse(v, t) by v.
     """
     spec.before_loss(loss, embeddings)
+    settings, met = number_of(loss), past.values()
+    if any(v.settings != settings for v in met):
+        _renew(loss, spec, past, settings)
     logits = _logits(loss, spec, embeddings, labels)
     targets = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-    lse, of_met, met = {step: logits.logsumexp(dim=1)}, {}, past.values()
+    lse, of_met = {step: logits.logsumexp(dim=1)}, {}
+    all_embeddings = torch.cat(
+        [embeddings, *(v.embeddings.to(embeddings) for v in met)]
+    )
     if past:
-        attributes = spec.replacing(
-            loss, torch.cat([v.class_weights for v in met]), with_actual=False
-        )
-        logits = with_attributes(loss, attributes, _logits, loss, spec, embeddings)
+        logits = _logits_over(loss, spec, embeddings, list(met))
         over_old = logits.view(len(labels), len(past), -1).logsumexp(dim=2)
         lse.update(zip(past, over_old.unbind(dim=1)))
-        rows = torch.cat([v.embeddings for v in met]).to(embeddings)
-        of_rows = _logits(loss, spec, rows).logsumexp(dim=1)
+        of_rows = _logits(loss, spec, all_embeddings[len(labels) :].detach())
         sizes = [len(v.labels) for v in met]
-        of_met = dict(zip(past, torch.split(of_rows, sizes)))
+        of_met = dict(zip(past, torch.split(of_rows.logsumexp(dim=1), sizes)))
     losses = torch.stack(list(lse.values())).logsumexp(dim=0) - targets
     weights = lmu.convert_to_weights(
         indices_tuple, labels, losses.dtype, spec.weighs_anchors_only
     )
     all_losses = [losses * weights]
     for v, now in of_met.items():
-        notes = past[v].notes
-        kept = [notes.lse[w].to(now) for w in past]
+        kept = [past[v].lse[w] for w in past]
         total = torch.stack([now, *kept]).logsumexp(dim=0)
-        all_losses.append(total - notes.targets.to(now))
-    all_labels = torch.cat([labels, *(v.labels.to(labels) for v in met)])
+        all_losses.append(total - past[v].targets)
     losses = torch.cat(all_losses)
     indices = c_f.torch_arange_from_size(losses)
     loss_dict: dict[str, Any] = {
@@ -199,8 +199,40 @@ def row_softmax(
     }
     loss.add_weight_regularization_to_loss_dict(loss_dict, spec.class_weights(loss))
     loss.add_embedding_regularization_to_loss_dict(loss_dict, embeddings)
-    value = loss.reducer(loss_dict, embeddings, all_labels)
-    return value, Notes(targets.detach(), _detached(lse)), _detached(of_met)
+    all_labels = torch.cat([labels, *(v.labels for v in met)])
+    value = loss.reducer(loss_dict, all_embeddings, all_labels)
+    lse, of_met = ({w: x.detach() for w, x in some.items()} for some in (lse, of_met))
+    return value, (targets.detach(), lse, settings), of_met
+
+
+@torch.no_grad()
+def _renew(loss: Any, spec: LossSpec, past: dict[int, Snapshot], settings: int) -> None:
+    """All notes of snapshots that meet, for a loss that has other settings now."""
+    for v, snapshot in past.items():
+        lse, rows = {}, snapshot.embeddings.to(spec.get(loss).dtype)
+        for w, other in past.items():
+            logits = _logits_over(
+                loss, spec, rows, [other], snapshot.labels if v == w else None
+            )
+            lse[w] = logits.logsumexp(dim=1)
+            if v == w:
+                targets = logits.gather(1, snapshot.labels.unsqueeze(1)).squeeze(1)
+        snapshot.settings = 0  # until all of it is there
+        snapshot.targets, snapshot.lse = targets, lse
+        snapshot.settings = settings
+
+
+def _logits_over(
+    loss: Any,
+    spec: LossSpec,
+    embeddings: torch.Tensor,
+    snapshots: list[Snapshot],
+    labels: Optional[torch.Tensor] = None,
+) -> Any:
+    """(B, n C), over the class weights of n snapshots."""
+    weights = torch.cat([v.class_weights for v in snapshots])
+    attributes = spec.replacing(loss, weights, with_actual=False)
+    return with_attributes(loss, attributes, _logits, loss, spec, embeddings, labels)
 
 
 def _logits(
@@ -211,9 +243,5 @@ def _logits(
 ) -> torch.Tensor:
     """(B, C), in float32 at least; without labels there is no margin."""
     assert spec.logits is not None
-    logits = spec.logits(loss, embeddings, labels)
+    logits: torch.Tensor = spec.logits(loss, embeddings, labels)
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def _detached(tensors: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
-    return {step: tensor.detach() for step, tensor in tensors.items()}
