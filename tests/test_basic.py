@@ -13,6 +13,7 @@ from pytorch_metric_learning import miners, reducers, regularizers
 from pml_memvir import MemVir, register_loss
 from pml_memvir.pml.basic import MemVir as Basic
 from pml_memvir.pml.specs import has_logits
+from pml_memvir.pml.virtual_classes import Snapshot
 
 from .catalog import BY_NAME, CASES, NUM_CLASSES, batch, names, ragged
 from .reference import NaiveMemVir, relative_error
@@ -55,13 +56,19 @@ def test_embeddings_of_any_length(name):
     compare(case, Basic(case.loss(), 2, 1), naive, batches)
 
 
-def the_same(make, batches, miner=None):
-    """Values and both gradients of the whole package's."""
+def the_same(make, batches, miner=None, change=lambda loss, step: None):
+    """Values and both gradients of the whole package's, by concatenation.
+
+    Args:
+        change: of the loss, from step 6 on, when two steps have been met.
+    """
     torch.manual_seed(1)
     loss = make()
     small, whole = Basic(loss, 2, 1), MemVir(loss, 2, 1, algorithm="concatenation")
     parameter = next(loss.parameters())
-    for embeddings, labels in batches:
+    for step, (embeddings, labels) in enumerate(batches):
+        if step >= 6:
+            change(loss, step)
         found = []
         for memvir in (small, whole):
             x = embeddings.clone().requires_grad_()
@@ -70,7 +77,7 @@ def the_same(make, batches, miner=None):
             value.backward()
             found.append((value.detach(), x.grad, parameter.grad))
         for a, b in zip(*found):
-            assert relative_error(a, b) <= 1e-9
+            assert relative_error(a, b) <= 1e-9, step
         with torch.no_grad():
             parameter -= 0.05 * parameter.grad
     assert small.num_virtual_steps == whole.num_virtual_steps == 2
@@ -216,25 +223,6 @@ def test_a_state_of_other_settings_is_refused():
     assert memvir.step == 1
 
 
-def changed_in_mid_run(change, case=BY_NAME["CosFaceLoss"], make=None):
-    """Values and gradients of every step are those of the naive way, for ever."""
-    loss = make() if make else case.loss()
-    small, whole = Basic(loss, 2, 1), MemVir(loss, 2, 1, algorithm="concatenation")
-    for step, (embeddings, labels) in enumerate(ragged(0, 14)):
-        if step >= 6:
-            change(loss, step)
-        found = []
-        for memvir in (small, whole):
-            x = embeddings.clone().requires_grad_()
-            value = memvir(x, labels)
-            value.backward()
-            found.append((value.detach(), x.grad, case.weight(loss).grad))
-            case.weight(loss).grad = None
-        for a, b in zip(*found):
-            assert relative_error(a, b) <= 1e-9, step
-    assert small.num_virtual_steps == 2
-
-
 class Shrunk(distances.CosineSimilarity):
     """Its numbers depend on all rows."""
 
@@ -262,21 +250,29 @@ class Shrunk(distances.CosineSimilarity):
     ],
 )
 def test_a_loss_that_changes_in_mid_run(change):
-    changed_in_mid_run(change)
+    the_same(BY_NAME["CosFaceLoss"].loss, ragged(0, 14), change=change)
 
 
-def test_a_setting_in_a_tensor_that_changes_in_place():
-    def make():
-        loss = BY_NAME["CosFaceLoss"].loss()
-        loss.scale = torch.tensor(8.0)
-        return loss
+@pytest.mark.parametrize("where", ["attribute", "buffer", "fixed parameter"])
+def test_a_setting_in_a_tensor_that_changes_in_place(where):
+    loss, scale = BY_NAME["CosFaceLoss"].loss(), torch.tensor(8.0)
+    del loss.scale
+    if where == "attribute":
+        loss.scale = scale
+    elif where == "buffer":
+        loss.register_buffer("scale", scale)
+    else:
+        loss.scale = torch.nn.Parameter(scale, requires_grad=False)
 
-    changed_in_mid_run(lambda loss, step: loss.scale.fill_(8.0 + step), make=make)
+    def change(loss, step):
+        loss.scale.fill_(8.0 + step)
+
+    the_same(lambda: loss, ragged(0, 14), change=change)
 
 
-def test_a_margin_that_changes_within_a_softmax_over_centers():
-    case = BY_NAME["SoftTripleLoss"]
-    changed_in_mid_run(lambda loss, step: setattr(loss, "la", 20 + step), case)
+def test_a_factor_that_changes_within_a_softmax_over_centers():
+    make = BY_NAME["SoftTripleLoss"].loss
+    the_same(make, ragged(0, 14), change=lambda loss, n: setattr(loss, "la", 20 + n))
 
 
 @pytest.mark.parametrize(
@@ -312,16 +308,24 @@ def test_a_reducer_that_looks_at_embeddings_sees_all_of_them():
 
 
 @pytest.mark.parametrize("name", ["CosFaceLoss", "P2SGradLoss"])
-def test_a_memory_follows_the_embeddings_to_another_device(name):
-    memvir = Basic(BY_NAME[name].loss(), 2, 0)
+def test_a_memory_follows_the_embeddings_to_another_device(name, monkeypatch):
+    """A step cannot be run on "meta": that it asks is seen, and what it gets."""
+    memvir, asked, original = Basic(BY_NAME[name].loss(), 2, 0), [], Snapshot.to
+
+    def to(self, device):
+        asked.append(device)
+        return original(self, device)
+
+    monkeypatch.setattr(Snapshot, "to", to)
     for embeddings, labels in ragged(0, 4):
         memvir(embeddings, labels)
-    moved = [s.to(torch.device("meta")) for s in memvir._memory.snapshots.values()]
-    assert {x.device.type for s in moved for x in (s.class_weights, s.targets)} == {
-        "meta"
-    }
-    assert all(x.device.type == "meta" for s in moved for x in s.lse.values())
-    assert len(moved) == 2
+    assert asked == [embeddings.device] * 5  # 0, 1, 2 and 2 were met
+    snapshots = memvir._memory.snapshots.values()
+    moved = [s.to(torch.device("meta")) for s in snapshots]
+    assert [s.settings for s in moved] == [s.settings for s in snapshots]
+    tensors = [t for s in moved for t in (*vars(s).values(), *s.lse.values())]
+    devices = {t.device.type for t in tensors if isinstance(t, torch.Tensor)}
+    assert len(moved) == 2 and devices == {"meta"}
 
 
 def test_labels_of_a_small_type():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from numbers import Number
+import math
 from typing import Any, Callable, Optional
 
 import torch
@@ -65,26 +65,24 @@ def is_plain_softmax(loss: Any) -> bool:
     )
 
 
-def number_of(loss: torch.nn.Module, *numbers: Any) -> int:
+def number_of(loss: torch.nn.Module) -> int:
     """A number for all settings that logits depend on; never 0.
 
-    Of the loss and its parts every plain attribute and the class count, so that none
-    can be forgotten: to make kept numbers anew once too often does no harm.
-
-    Args:
-        numbers: settings that are no plain attributes, as those in tensors.
+    Of the loss and its parts every plain attribute, the class count, and what is in a
+    tensor or array of one number, so that none can be forgotten: to make kept numbers
+    anew once too often does no harm.
     """
-    text = repr((_plain(loss), numbers)).encode()
-    digest = hashlib.blake2b(text, digest_size=8).digest()
+    digest = hashlib.blake2b(repr(_plain(loss)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True) or 1
 
 
 def _plain(module: torch.nn.Module) -> tuple[Any, ...]:
     plain = []
-    for name, value in {**vars(module), **module._buffers}.items():
-        if isinstance(value, torch.Tensor) and value.numel() == 1:
+    attributes = {**vars(module), **module._buffers, **module._parameters}
+    for name, value in attributes.items():
+        if hasattr(value, "item") and math.prod(value.shape) == 1:
             value = value.item()
-        if isinstance(value, (Number, str)) and name != "training":
+        if isinstance(value, (int, float, str)) and name != "training":
             plain.append((name, value))
     parts = [
         (name, _plain(part))

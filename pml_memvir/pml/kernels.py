@@ -160,5 +160,8 @@ KERNELS: dict[type, Callable[[Any], Kernel | None]] = {
     losses.ProxyNCA: proxy_nca,
     losses.Softmax: softmax,
 }
-for _own in (losses.NormSoftmax, losses.ProxyNCA, losses.Softmax):
-    SPECS[_own] = LossSpec("W", 1)
+SPECS.update(
+    dict.fromkeys(
+        (losses.NormSoftmax, losses.ProxyNCA, losses.Softmax), LossSpec("W", 1)
+    )
+)

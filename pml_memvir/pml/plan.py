@@ -197,8 +197,7 @@ class Planner:
         size = spec.num_classes(loss), spec.num_centers(loss)
         if self.wanted == "auto" and (kernel := _kernel(loss, spec)):
             form = Form(kernel.name, *size, kernel.embedding_norm, kernel.class_norm)
-            numbers = (kernel.scale, kernel.shift, kernel.centers, kernel.numbers)
-            settings = number_of(loss, *numbers)
+            settings = number_of(loss)
             return Plan(loss, spec, form, kernel, settings, self.chunk_steps)
         return Plan(loss, spec, Form("concatenation", *size), None, 1, None)
 
