@@ -1,8 +1,10 @@
 """Fixtures for all tests."""
 
+import gc
 import io
 import os
 import random
+import sqlite3
 
 import numpy as np
 import pytest
@@ -16,6 +18,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # others are at work beside it
 
 # What is of the benchmarks is imported where it is used: a fault in them is not to stop
 # the tests of the package.
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays; looking through it at each collection takes minutes."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """Files of tests need not outlast a power cut."""
+    connect = sqlite3.connect
+
+    def connected(*arguments, **named):
+        connection = connect(*arguments, **named)
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (sqlite3, sqlite3.dbapi2):
+            patch.setattr(module, "connect", connected)
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)
