@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from benchmarks.backbones import BACKBONES
+from benchmarks.backbones.efficientnet_lite import _Conv2dSame
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,21 @@ def test_lite0_has_16_blocks_to_freeze(count):
     pytest.importorskip("efficientnet_lite_pytorch", reason="it is made of it")
     with pytest.raises(ValueError, match=f"must be 0 to 16, got {count}"):
         BACKBONES["efficientnet_lite0"](frozen_blocks=count)
+
+
+@pytest.mark.parametrize("kernel, height", [(5, 3), (5, 5), (3, 1), (1, 4)])
+def test_convolutions_of_small_images(kernel, height):
+    """Gradients, too, are those of a convolution that pads its images itself."""
+    torch.manual_seed(0)
+    ours = _Conv2dSame(4, 4, kernel, groups=2).double()
+    other = torch.nn.Conv2d(4, 4, kernel, padding="same", groups=2).double()
+    other.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 4, height, 6).double()
+    outputs, gradients = [], []
+    for conv in (ours, other):
+        inputs = x.clone().requires_grad_()
+        outputs.append(conv(inputs))
+        outputs[-1].square().sum().backward()
+        gradients.append((inputs.grad, conv.weight.grad, conv.bias.grad))
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*gradients)
