@@ -21,7 +21,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # others are at work beside it
 
 
 def pytest_collection_finish():
-    """What is loaded by now stays; looking through it at each collection takes minutes."""
+    """What is loaded stays: looking through it again and again would take minutes."""
     gc.collect()
     gc.freeze()
 

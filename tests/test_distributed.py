@@ -1,5 +1,6 @@
 """Real processes under torchrun against one process that has the whole batch."""
 
+import functools
 import os
 import socket
 import subprocess
@@ -20,24 +21,32 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", params=[2, 3])
-def results(request, tmp_path_factory):
-    """What each rank measured, for so many processes."""
-    folder = tmp_path_factory.mktemp(f"ranks{request.param}")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc_per_node={request.param}", "-m", "tests.scripts.ranks"]
-    done = subprocess.run(
-        [*command, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [
-        torch.load(folder / f"rank_{rank}.pth", weights_only=True)
-        for rank in range(request.param)
-    ]
+@pytest.fixture(scope="module")
+def results_of(tmp_path_factory):
+    """What each rank measured, for so many processes, which are started once."""
+
+    @functools.cache
+    def results_of(world_size):
+        folder = tmp_path_factory.mktemp("ranks")
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc_per_node={world_size}", "-m", "tests.scripts.ranks"]
+        done = subprocess.run(
+            [*command, str(folder)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return [
+            torch.load(folder / f"rank_{rank}.pth", weights_only=True)
+            for rank in range(world_size)
+        ]
+
+    return results_of
+
+
+of_two_and_three = pytest.mark.parametrize("world_size", [2, 3])
 
 
 def one_process(scenario, world_size):
@@ -80,9 +89,12 @@ def one_process(scenario, world_size):
         ranks.descend(parameters, value)
 
 
-@pytest.mark.parametrize("name", ranks.scenarios())
-def test_ranks_together_are_one_process(results, name):
-    scenario = ranks.scenarios()[name]
+@pytest.mark.parametrize(
+    "world_size, name",
+    [(count, name) for count in (2, 3) for name in ranks.scenarios(count)],
+)
+def test_ranks_together_are_one_process(results_of, world_size, name):
+    results, scenario = results_of(world_size), ranks.scenarios(world_size)[name]
     tolerance = BY_NAME[scenario["case"]].tolerance
     expected = list(one_process(scenario, len(results)))
     assert max(step["num_virtual_steps"] for step in expected) == ranks.NUM_STEPS
@@ -101,8 +113,9 @@ def test_ranks_together_are_one_process(results, name):
             assert steps[name][-1]["most_rows_met"] == ranks.ROWS * of_ranks
 
 
-def test_what_one_rank_refuses_all_refuse(results):
-    for rank, steps in enumerate(results):
+@of_two_and_three
+def test_what_one_rank_refuses_all_refuse(results_of, world_size):
+    for rank, steps in enumerate(results_of(world_size)):
         messages, rest = steps["refused"][:8], steps["refused"][8:]
         dtype, too_high, not_mined, out_of_range, empty, step = rest
         assert step == "step 13"
@@ -115,20 +128,22 @@ def test_what_one_rank_refuses_all_refuse(results):
         assert other == [rank != 1] * 8, messages
 
 
-def test_each_rank_resumes_from_its_own_file(results):
-    for steps in results:
+@of_two_and_three
+def test_each_rank_resumes_from_its_own_file(results_of, world_size):
+    for steps in results_of(world_size):
         states = steps["states"]
         assert states["own"]["values"] == states["expected"]
         assert states["own"]["warnings"] == [] and states["own"]["nbytes"] > 0
 
 
-def test_another_ranks_state_gives_weights_only(results):
-    for rank, steps in enumerate(results):
+@of_two_and_three
+def test_another_ranks_state_gives_weights_only(results_of, world_size):
+    for rank, steps in enumerate(results_of(world_size)):
         other = steps["states"]["other"]
         assert other["weight"] and other["step"] == 8 and other["nbytes"] == 0
         (message,) = other["warnings"]
-        theirs = (rank + 1) % len(results)
-        assert f"of rank {theirs} of {len(results)}, this process is" in message
+        theirs = (rank + 1) % world_size
+        assert f"of rank {theirs} of {world_size}, this process is" in message
         assert other["values"] != steps["states"]["expected"]
 
 

@@ -65,6 +65,18 @@ def lines_of(function):
     return list(first.values())
 
 
+def answers_of(naive, case, memvir, batches):
+    """The oracle's, of a training that goes on from here; neither is changed."""
+    naive, memvir, found = copy.deepcopy((naive, memvir, []))
+
+    def noted(*arguments):
+        found.append(naive(*arguments))
+        return found[-1]
+
+    compare(case, memvir, noted, batches)
+    return found
+
+
 @pytest.mark.parametrize(
     "name, settings",
     [
@@ -87,20 +99,21 @@ def test_every_line(name, settings):
     undisturbed = copy.deepcopy(memvir)
     lines = lines_of(lambda: undisturbed(*at))
     assert len(lines) > 80
+    answers = {naive.step: answers_of(naive, case, memvir, after)}
+    naive(*at, case.rows(case.weight(memvir.loss).detach().clone()))
+    answers[naive.step] = answers_of(naive, case, undisturbed, after)
     happened = set()
     for line in lines:
-        one, other = copy.deepcopy((memvir, naive))
+        one = copy.deepcopy(memvir)
         with pytest.raises(Stop):
             InterruptAt(line).run(lambda: one(*at))
         happened.add(one.step)
-        if one.step > other.step:
-            other(*at, case.rows(case.weight(one.loss).detach().clone()))
-        assert one.step == other.step
+        left = iter(answers[one.step])
         try:
-            compare(case, one, other, after)
+            compare(case, one, lambda *_: next(left), after)
         except AssertionError as error:
             raise AssertionError(f"interrupted at line {line}") from error
-    assert happened == {STEPS_BEFORE, STEPS_BEFORE + 1}
+    assert happened == set(answers) == {STEPS_BEFORE, STEPS_BEFORE + 1}
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "concatenation"])

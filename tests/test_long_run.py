@@ -44,9 +44,15 @@ def resumed(memvir, make):
 
 
 @pytest.mark.filterwarnings("ignore:Step .* has NaN")
-@pytest.mark.parametrize("memory_device", ["same", "cpu"])
 @pytest.mark.parametrize(
-    "name", ["NormSoftmax", "ArcFaceLoss", "SoftTripleLoss", "ProxyAnchorLoss"]
+    "name, memory_device",
+    [
+        ("NormSoftmax", "same"),
+        ("NormSoftmax", "cpu"),
+        ("ArcFaceLoss", "cpu"),
+        ("SoftTripleLoss", "same"),
+        ("ProxyAnchorLoss", "cpu"),
+    ],
 )
 def test_random_faults(name, memory_device, monkeypatch):
     case = BY_NAME[name]
@@ -133,21 +139,21 @@ def test_random_faults(name, memory_device, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:The class weights have not changed")
 def test_resident_memory_stays_flat():
-    """8,000 steps; what is allocated by the first 2,000 is all that is needed."""
+    """5,000 steps; what is allocated by the first 1,000 is all that is needed."""
     torch.manual_seed(0)
     memvir = MemVir(losses.NormSoftmax(20, 16), 3, 2)
     x = torch.nn.functional.normalize(torch.randn(50, 16, 16))
     y = torch.randint(20, (50, 16))
     process = psutil.Process()
     before = 0
-    for step in range(8_000):
-        if step == 2_000:
+    for step in range(5_000):
+        if step == 1_000:
             before = process.memory_info().rss
         memvir.zero_grad()
         memvir(x[step % 50].requires_grad_(), y[step % 50]).backward()
         x.grad = None
-    # One snapshot is 2.7 kB: had each been kept, there would be 16 MB more.
-    assert process.memory_info().rss - before < 8e6
+    # One snapshot is 2.7 kB: had each been kept, there would be 10 MB more.
+    assert process.memory_info().rss - before < 5e6
     assert memvir.memory_nbytes == MemVir.estimate_nbytes(3, 2, 20, 16, 16)
 
 

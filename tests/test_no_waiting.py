@@ -183,7 +183,7 @@ def no_answers(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
 
 
-EVEN, RAGGED = (4,) * 12, (4, 3, 4, 2) * 3
+EVEN, RAGGED = (4,) * 9, (4, 3, 4, 2) * 3
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from pml_memvir.hook_container import SafeHookContainer
 from pml_memvir.pml import hook_container as hc
 from pml_memvir.pml.left_out import not_plain, plain
 
-from .scripts.train_and_save import Training
+from .scripts.train_and_save import Training, main
 
 NUM_STEPS = 3 * 3 * 3  # 3 N (M + 1)
 
@@ -59,7 +59,7 @@ def test_killed_at_random_and_resumed(tmp_path, one_thread):
         os.kill(process.pid, signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
     assert kills == 3
-    subprocess.run([*command, str(NUM_STEPS), "0"], check=True)
+    main(tmp_path, NUM_STEPS, 0)
     resumed = torch.load(checkpoint, weights_only=True)
     assert resumed["values"] == straight.values
     expected = straight.state()

@@ -29,6 +29,7 @@ from .experiment_runs import (  # noqa: E402
     records,
     run,
 )
+from .scripts.run_experiment import LONGER  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CHANGES = {"num_epochs_train": 4, "patience": 2}
@@ -102,20 +103,19 @@ def test_events_of_tensorboard_go_on_where_training_does(
 
 
 def test_killed_for_real(tmp_path):
+    expected = run(tmp_path / "straight", LONGER) / "seed0"
+    folder = tmp_path / "killed" / expected.relative_to(tmp_path / "straight")
+    models = folder / "models"
     command = [sys.executable, "-m", "tests.scripts.run_experiment"]
-    subprocess.run([*command, str(tmp_path / "straight")], check=True)
-    trial = Path("tiny/norm_softmax_memvir/seed0")
-    models = tmp_path / "killed" / trial / "models"
     process = subprocess.Popen([*command, str(tmp_path / "killed")])
     while process.poll() is None and not (models / "trunk_5.pth").exists():
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert not history(tmp_path / "killed" / trial)["finished"]
-    subprocess.run([*command, str(tmp_path / "killed")], check=True)
-    folders = [tmp_path / name / trial for name in ("straight", "killed")]
-    assert history(folders[0]) == history(folders[1])
-    assert records(folders[0]) == records(folders[1])
+    assert not history(folder)["finished"]
+    run(tmp_path / "killed", LONGER)
+    assert history(folder) == history(expected)
+    assert records(folder) == records(expected)
 
 
 def test_kill_before_the_first_checkpoint(tmp_path, monkeypatch):

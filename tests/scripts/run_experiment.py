@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.protocol.experiment import run
+from ..experiment_runs import run
 
-from .. import tiny
+LONGER = {"num_epochs_train": 12}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(tiny.config({"num_epochs_train": 12}), Path(sys.argv[1]), torch.device("cpu"))
+    run(Path(sys.argv[1]), LONGER)
