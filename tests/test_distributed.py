@@ -1,8 +1,7 @@
-"""Real processes under torchrun against one process that has the whole batch."""
+"""Real processes against one process that has the whole batch."""
 
 import functools
 import os
-import socket
 import subprocess
 import sys
 
@@ -13,8 +12,9 @@ from pytorch_metric_learning.utils import loss_and_miner_utils as lmu
 from pml_memvir import MemVir
 
 from .catalog import BY_NAME, NUM_CLASSES, norm_softmax, ragged, train
+from .forks import all_printed, forked
 from .reference import NaiveMemVir, relative_error
-from .scripts import ranks
+from .scripts import dying_rank, ranks
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="PyTorch without torch.distributed"
@@ -28,16 +28,7 @@ def results_of(tmp_path_factory):
     @functools.cache
     def results_of(world_size):
         folder = tmp_path_factory.mktemp("ranks")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += [f"--nproc_per_node={world_size}", "-m", "tests.scripts.ranks"]
-        done = subprocess.run(
-            [*command, str(folder)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        all_printed(forked(world_size, folder, ranks.main, folder))
         return [
             torch.load(folder / f"rank_{rank}.pth", weights_only=True)
             for rank in range(world_size)
@@ -147,37 +138,17 @@ def test_another_ranks_state_gives_weights_only(results_of, world_size):
         assert other["values"] != steps["states"]["expected"]
 
 
-def test_a_dead_rank_does_not_hang_the_others():
+def test_a_dead_rank_does_not_hang_the_others(tmp_path):
     """Without torchrun, which would stop them itself."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    processes = []
-    for rank in (0, 1):
-        environment = {
-            "RANK": str(rank),
-            "WORLD_SIZE": "2",
-            "MASTER_ADDR": "localhost",
-            "MASTER_PORT": str(port),
-        }
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.scripts.dying_rank", "20"],
-                env={**os.environ, **environment},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    survivor, dead = processes
+    survivor, dead = forks = forked(2, tmp_path, dying_rank.main, 20.0)
     try:
-        output, errors = survivor.communicate(timeout=90)
+        assert survivor.wait(timeout=90) == 1 and dead.wait() == 1
     finally:
-        for process in processes:
-            process.kill()
-    assert dead.wait() == 1 and survivor.returncode != 0
+        for fork in forks:
+            fork.kill()
+    output = survivor.file.read_text()
     assert "step 2" in output and "step 3" not in output
-    assert "Error" in errors
+    assert "Error" in output
 
 
 def test_gather_in_one_process_changes_nothing():

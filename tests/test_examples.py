@@ -1,17 +1,12 @@
 """The examples, cut short. A run that is resumed is as good as a whole one."""
 
-import contextlib
 import math
-import multiprocessing
 import os
 import re
 import runpy
-import socket
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import connection
 from pathlib import Path
 
 import pytest
@@ -19,6 +14,7 @@ import torch
 
 from benchmarks.datasets import Glyphs
 
+from .forks import Fork, all_printed, forked
 from .test_resume import equal
 
 ROOT = Path(__file__).parent.parent
@@ -26,22 +22,13 @@ EXAMPLES = ROOT / "examples"
 NOTEBOOK = EXAMPLES / "notebooks" / "MemVir.ipynb"
 CLASSES, STEPS_AN_EPOCH = 40, 10  # of 656 images, in batches of 64
 SHORT = ["--classes", str(CLASSES), "--step-gap", "2"]
-# Imports take longer than what the scripts do: processes are forked from one that has
-# imported these, as far as they are installed.
-IMPORTS = [__name__, "torch._dynamo", "pml_memvir", "benchmarks.datasets.glyphs"]
-IMPORTS += [f"pytorch_metric_learning.{name}" for name in ("testers", "trainers")]
-IMPORTS += ["torch.utils.tensorboard", "lightning", "accelerate"]
 
 
-def run_script(path, options, env, printed):
-    """What a forked process does. Its output goes to a file."""
-    os.environ.update(env)
-    torch.set_num_threads(1)
+def run_script(path, options):
+    """What a forked process does."""
     sys.argv = [path, *options]
     sys.path.insert(0, str(EXAMPLES))  # as Python does for `python examples/NAME.py`
-    with open(printed, "w") as file, contextlib.redirect_stdout(file):
-        with contextlib.redirect_stderr(file):
-            runpy.run_path(path, run_name="__main__")
+    runpy.run_path(path, run_name="__main__")
 
 
 class Runs:
@@ -50,11 +37,6 @@ class Runs:
     def __init__(self, data, folder, pool):
         self.data, self.folder, self.pool = ["--data", str(data)], folder, pool
         self.started = {}
-        # Whoever starts a process reads how the others ended, too; and of two threads
-        # that read it at once, one finds nothing and takes it for 255.
-        self.lock = threading.Lock()
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(IMPORTS)
 
     def start(self, name):
         if name not in self.started:
@@ -77,28 +59,12 @@ class Runs:
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
-    def fork(self, name, *options, envs=({},)):
-        """In a forked process for each environment."""
+    def fork(self, name, *options, num_ranks=1):
+        """In a forked process for each rank."""
         options = [*self.data, *SHORT, *map(str, options)]
-        path, files, processes = str(EXAMPLES / f"{name}.py"), [], []
-        for env in envs:
-            files.append(self.folder / f"{name}{len(list(self.folder.iterdir()))}.txt")
-            arguments = (path, options, env, files[-1])
-            files[-1].touch()
-            processes.append(self.context.Process(target=run_script, args=arguments))
-            with self.lock:
-                processes[-1].start()
-        try:
-            for process, file in zip(processes, files):
-                connection.wait([process.sentinel], timeout=600)
-                with self.lock:
-                    exitcode = process.exitcode
-                assert exitcode == 0, file.read_text()[-3000:]
-        finally:
-            with self.lock:
-                for process in processes:
-                    process.kill()
-        return "".join(file.read_text() for file in files)
+        script = str(EXAMPLES / f"{name}.py")
+        call = self.folder, run_script, script, options
+        return all_printed(forked(num_ranks, *call) if num_ranks > 1 else [Fork(*call)])
 
     def plain_pytorch(self):
         return self.command("plain_pytorch")
@@ -139,8 +105,8 @@ class Runs:
         resumed = ["--folder", folder / "resumed", "--epochs"]
         return [
             self.command("distributed", *whole, python=torchrun),
-            self.fork("distributed", *resumed, 2, envs=two_ranks()),
-            self.fork("distributed", *resumed, 3, envs=two_ranks()),
+            self.fork("distributed", *resumed, 2, num_ranks=2),
+            self.fork("distributed", *resumed, 3, num_ranks=2),
         ]
 
     def the_notebook_runs(self):
@@ -158,15 +124,6 @@ class Runs:
         return nbclient.NotebookClient(
             short, timeout=300, kernel_name="python3", resources=resources
         ).execute()
-
-
-def two_ranks():
-    """What torchrun sets."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = str(unused.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    return [{**common, "RANK": str(rank)} for rank in range(2)]
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,7 @@
 """Training that is killed and resumed is the training that was not, to the last bit."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 
@@ -22,6 +19,7 @@ from pml_memvir.hook_container import SafeHookContainer
 from pml_memvir.pml import hook_container as hc
 from pml_memvir.pml.left_out import not_plain, plain
 
+from .forks import Fork
 from .scripts.train_and_save import Training, main
 
 NUM_STEPS = 3 * 3 * 3  # 3 N (M + 1)
@@ -44,20 +42,19 @@ def test_killed_at_random_and_resumed(tmp_path, one_thread):
         straight.step()
     assert straight.loss.num_virtual_steps == 3
 
-    command = [sys.executable, "-m", "tests.scripts.train_and_save", str(tmp_path)]
     checkpoint, kills = tmp_path / "checkpoint.pth", 0
     generator = random.Random(0)
     for steps_before_kill in (4, 9, 6):
         written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        process = subprocess.Popen([*command, str(NUM_STEPS), "0.01"])
+        fork = Fork(tmp_path, main, tmp_path, NUM_STEPS, 0.01)
         seen = 0
-        while process.poll() is None and seen < steps_before_kill:
+        while fork.process.is_alive() and seen < steps_before_kill:
             time.sleep(0.002)
             if checkpoint.exists() and checkpoint.stat().st_mtime_ns != written:
                 written, seen = checkpoint.stat().st_mtime_ns, seen + 1
         time.sleep(generator.uniform(0, 0.02))  # in the middle of anything
-        os.kill(process.pid, signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
+        fork.kill()
+        kills += fork.wait() == -signal.SIGKILL
     assert kills == 3
     main(tmp_path, NUM_STEPS, 0)
     resumed = torch.load(checkpoint, weights_only=True)

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -29,9 +27,10 @@ from .experiment_runs import (  # noqa: E402
     records,
     run,
 )
-from .scripts.run_experiment import LONGER  # noqa: E402
+from .forks import Fork  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+LONGER = {"num_epochs_train": 12}
 CHANGES = {"num_epochs_train": 4, "patience": 2}
 
 
@@ -106,12 +105,11 @@ def test_killed_for_real(tmp_path):
     expected = run(tmp_path / "straight", LONGER) / "seed0"
     folder = tmp_path / "killed" / expected.relative_to(tmp_path / "straight")
     models = folder / "models"
-    command = [sys.executable, "-m", "tests.scripts.run_experiment"]
-    process = subprocess.Popen([*command, str(tmp_path / "killed")])
-    while process.poll() is None and not (models / "trunk_5.pth").exists():
+    fork = Fork(tmp_path, run, tmp_path / "killed", LONGER)
+    while fork.process.is_alive() and not (models / "trunk_5.pth").exists():
         time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    fork.kill()
+    assert fork.wait() == -signal.SIGKILL
     assert not history(folder)["finished"]
     run(tmp_path / "killed", LONGER)
     assert history(folder) == history(expected)

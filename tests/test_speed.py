@@ -12,9 +12,9 @@ from rich.console import Console
 
 from benchmarks import precision
 from benchmarks.__main__ import main
+from benchmarks.speed import run
 from benchmarks.speed.arms import Setting, make_loss, oracle_inner
 from benchmarks.speed.operations import FILE, Operations
-from benchmarks.speed.run import TWELVE
 from benchmarks.speed.share import measure_share, table
 from pml_memvir import MemVir
 from tests.reference import NaiveMemVir, relative_error
@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "speed"
 COUNT = ["speed", "--operations", "--output"]
 
 
-@pytest.mark.parametrize("name", TWELVE)
+@pytest.mark.parametrize("name", run.TWELVE)
 def test_both_sides_compute_the_same(name):
     """The oracle is timed on the very loss that the fast way computes."""
     setting = Setting(name, 2, 1, 6, 5, 8)
@@ -39,7 +39,8 @@ def test_both_sides_compute_the_same(name):
         assert relative_error(memvir(x, y).detach(), naive(x, y, rows).loss) < 1e-9
 
 
-def test_command(tmp_path):
+def test_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "QUICK", run.QUICK[:1])
     arguments = ["speed", "--quick", "--repeats", "2", "--output", str(tmp_path)]
     outcome = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert outcome.exit_code == 0

@@ -1,12 +1,8 @@
-"""Rank 1 dies in mid-training; rank 0 must notice.
-
-python -m tests.scripts.dying_rank SECONDS, with the environment that torchrun sets.
-"""
+"""Rank 1 dies in mid-training; rank 0 must notice."""
 
 from __future__ import annotations
 
 import os
-import sys
 from datetime import timedelta
 
 import torch
@@ -23,7 +19,3 @@ def main(timeout: float) -> None:
             os._exit(1)
         memvir(torch.randn(3, 4).requires_grad_(), torch.arange(3)).backward()
         print(f"step {step}", flush=True)
-
-
-if __name__ == "__main__":
-    main(float(sys.argv[1]))

@@ -1,11 +1,7 @@
-"""What each process of a distributed test does; torchrun starts them.
-
-python -m tests.scripts.ranks FOLDER runs all scenarios and leaves rank_R.pth there.
-"""
+"""What each process of a distributed test does."""
 
 from __future__ import annotations
 
-import sys
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -207,7 +203,7 @@ def one_rank_refuses() -> list[str]:
 
 
 def main(folder: Path) -> None:
-    torch.set_num_threads(1)
+    """Run all scenarios and leave rank_R.pth in the folder."""
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     results: dict[str, Any] = {}
     for name, scenario in scenarios(dist.get_world_size()).items():
@@ -216,7 +212,3 @@ def main(folder: Path) -> None:
     results["states"] = states_of_ranks(folder)
     torch.save(results, folder / f"rank_{dist.get_rank()}.pth")
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,11 +1,7 @@
-"""A training that saves after each step, to be killed and run again.
-
-python -m tests.scripts.train_and_save FOLDER NUM_STEPS SECONDS_A_STEP
-"""
+"""A training that saves after each step, to be killed and run again."""
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -61,7 +57,6 @@ class Training:
 
 
 def main(folder: Path, num_steps: int, seconds_a_step: float) -> None:
-    torch.set_num_threads(1)
     checkpoint, training = folder / "checkpoint.pth", Training()
     if checkpoint.exists():
         training.load(torch.load(checkpoint, weights_only=True))
@@ -69,7 +64,3 @@ def main(folder: Path, num_steps: int, seconds_a_step: float) -> None:
         training.step()
         write_atomically(training.state(), checkpoint)
         time.sleep(seconds_a_step)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
