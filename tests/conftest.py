@@ -67,8 +67,9 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def glyphs_root(tmp_path_factory):
-    """A folder in which Glyphs is rendered once for all tests."""
-    return tmp_path_factory.mktemp("glyphs")
+    """A folder in which Glyphs is rendered once for all tests, side by side or not."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "glyphs"
 
 
 @pytest.fixture(params=["auto", "concatenation"])

@@ -71,7 +71,7 @@ def test_random_faults(name, memory_device, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     draw, faults, exact_from = random.Random(0), [*FAULTS], 0
     bad_batches = 0
-    for event in draw.choices(faults, [*FAULTS.values()], k=1500):
+    for event in draw.choices(faults, [*FAULTS.values()], k=1000):
         x, y = batch(generator, draw.randint(1, 7))
         weight = case.weight(memvir.loss)
         if event == "resume":
@@ -134,7 +134,7 @@ def test_random_faults(name, memory_device, monkeypatch):
             with torch.no_grad():
                 step = 0.02 * weight.grad if is_finite else 0.0
                 weight.copy_(saved - step)
-    assert memvir.step > 800 and memvir.num_non_finite == bad_batches > 50
+    assert memvir.step > 500 and memvir.num_non_finite == bad_batches > 30
 
 
 @pytest.mark.filterwarnings("ignore:The class weights have not changed")

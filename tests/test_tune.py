@@ -169,7 +169,7 @@ def test_a_stopped_search_goes_on_as_an_undisturbed_one(tmp_path, monkeypatch):
     assert [t.params for t in found if t.state.name == "COMPLETE"] == whole
 
 
-@pytest.mark.parametrize("name", ["lr?x", "a%3Fb#c", 'it\'s "q"', "{x} [b]"])
+@pytest.mark.parametrize("name", ["lr?x", 'it\'s a%3Fb#c "q" {x} [b]'])
 def test_a_search_is_in_its_own_folder_by_any_name(tmp_path, name, capsys):
     colors = matplotlib.rcParams["axes.prop_cycle"]
     folder = tune(tmp_path / name, 2)
