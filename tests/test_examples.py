@@ -118,7 +118,7 @@ class Runs:
         tags = [cell.metadata.get("tags", []) for cell in short.cells]
         (at,) = (k for k, names in enumerate(tags) if "parameters" in names)
         text = f"DATA, NUM_CLASSES, SEEDS = {self.data[1]!r}, {CLASSES}, [0]\n"
-        text += "NUM_EPOCHS, STEP_GAP = 3, 2"
+        text += "NUM_EPOCHS, STEP_GAP, WARMUP_EPOCHS = 3, 2, 1"
         short.cells.insert(at + 1, nbformat.v4.new_code_cell(text))
         resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
         return nbclient.NotebookClient(
@@ -340,7 +340,7 @@ def test_the_notebook_runs(runs):
     pytest.importorskip("ipykernel", reason="of the extra examples")
     short = runs.printed("the_notebook_runs")
     printed = "".join(outputs(short, "text"))
-    assert f"{2 * CLASSES} virtual classes in the last step" in printed
+    assert f"{5 * CLASSES} virtual classes in the last step" in printed
     plain, memvir = re.findall(r"mean loss by epoch \[(.*)\]", printed)
     assert plain.split()[0] == memvir.split()[0]  # in warm-up they are the same
     assert plain.split()[1] != memvir.split()[1]
