@@ -33,7 +33,7 @@ gpu: $(VENV)/.test
 	$(bin)/python -m benchmarks gpu
 
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(bin)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest EXTRAS=test REQUIRE='"torch==2.1.*" "numpy<2"'
