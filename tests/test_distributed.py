@@ -142,7 +142,7 @@ def test_a_dead_rank_does_not_hang_the_others(tmp_path):
     """Without torchrun, which would stop them itself."""
     survivor, dead = forks = forked(2, tmp_path, dying_rank.main, 20.0)
     try:
-        assert survivor.wait(timeout=90) == 1 and dead.wait() == 1
+        assert survivor.wait(timeout=90) not in (None, 0) and dead.wait() == 1
     finally:
         for fork in forks:
             fork.kill()

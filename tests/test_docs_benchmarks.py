@@ -9,7 +9,7 @@ pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.config import differences, load, load_values  # noqa: E402
-from benchmarks.config.loading import OVERLAYS  # noqa: E402
+from benchmarks.config.layers import OVERLAYS  # noqa: E402
 from benchmarks.config.search import ranges  # noqa: E402
 
 PAGE = (Path(__file__).parent.parent / "docs" / "benchmarks.md").read_text()

@@ -100,10 +100,10 @@ def _freeze(model: Any, count: int) -> None:
 
 
 class _Conv2dSame(nn.Conv2d):
-    """A convolution with "same" padding.
+    """A convolution with "same" padding; its kernel has odd sides.
 
-    Where the kernel is higher than the image, oneDNN takes four times as long for the
-    gradients of the weights, unless rows of zeros are put there beforehand.
+    Where the kernel is higher than the image, oneDNN is slow at the gradients of the
+    weights, unless rows of zeros are put there beforehand.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,15 +1,9 @@
 """Configs: written as powerful-benchmarker's YAML, checked before anything runs."""
 
 from .errors import ConfigError
-from .loading import (
-    differences,
-    load,
-    load_saved,
-    load_values,
-    preset_names,
-    read_resolved,
-    save,
-)
+from .layers import preset_names
+from .loading import differences, load, load_saved, load_values, save
+from .reading import read_resolved
 from .schema import Config
 
 __all__ = [

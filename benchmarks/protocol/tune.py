@@ -18,7 +18,7 @@ from rich.console import Console
 from ..config import Config, ConfigError, differences
 from ..config.building import split_spec
 from ..config.errors import FAILURES, in_words
-from ..config.loading import read
+from ..config.reading import read
 from ..config.schema import validated
 from ..config.search import Range, ranges, with_values
 from ..console import plain_console
