@@ -24,6 +24,7 @@ def pytest_collection_finish():
     """What is loaded stays: looking through it again and again would take minutes."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -107,10 +107,10 @@ def test_networks_of_presets_build(dataset):
     assert without_data_and_weights().check(config).builds == "ok"
 
 
-@pytest.mark.parametrize("name", preset_names())
-def test_every_trunk_is_built(name):
-    built = [loaded(f"{dataset}/norm_softmax_memvir") for dataset in TRUNKS_OF]
-    assert loaded(name).models["trunk"] in [config.models["trunk"] for config in built]
+def test_every_trunk_is_built():
+    names = [f"{dataset}/norm_softmax_memvir" for dataset in TRUNKS_OF]
+    built = [loaded(name).models["trunk"] for name in names]
+    assert [x for x in preset_names() if loaded(x).models["trunk"] not in built] == []
 
 
 @pytest.mark.parametrize(

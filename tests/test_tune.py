@@ -31,12 +31,12 @@ VALIDATION = {
 }
 
 
-def tune(tmp_path, trials, changes=None, bounds=(1e-3, 1e-1)):
+def tune(tmp_path, trials, changes=None, bounds=(1e-3, 1e-1), epochs=1):
     ranges = {
         "optimizers": {
             "metric_loss_optimizer": {"Adam": {"lr~LOG_BAYESIAN~": list(bounds)}}
         },
-        "num_epochs_train": 2,
+        "num_epochs_train": epochs,
     }
     values = overlay(overlay(tiny.VALUES, VALIDATION), ranges)
     return search(overlay(values, changes or {}), tmp_path, trials, 0, CPU)
@@ -47,7 +47,7 @@ def trials_of(folder):
 
 
 def test_tune(tmp_path):
-    folder = tune(tmp_path, 3)
+    folder = tune(tmp_path, 3, epochs=2)
     found = trials_of(folder)
     assert len(found) == 3 and len({t.params[LR] for t in found}) == 3
     for trial in found:  # the value is the best on validation classes
@@ -75,7 +75,7 @@ def test_tune(tmp_path):
     )
     assert "test" in history["epochs"][-1]["splits"]
     # It goes on, does not repeat itself, and does not search another config.
-    tune(tmp_path, 4, bounds=(1e-3, 1e-2))
+    tune(tmp_path, 4, bounds=(1e-3, 1e-2), epochs=2)
     again = trials_of(folder)
     assert len(again) == 4 and len({t.params[LR] for t in again}) == 4
     with pytest.raises(
