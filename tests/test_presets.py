@@ -2,7 +2,9 @@
 
 import copy
 import functools
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,6 +62,16 @@ def test_preset(name):
     if dataset in ("cub200", "cars196", "sop"):
         assert published(name)
     assert len(config.seeds) == 5
+
+
+@pytest.mark.parametrize("dataset", ["glyphs", "sop", "inshop"])
+def test_long_trainings_have_the_setting_of_the_readme(dataset):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (line,) = re.findall(r"num_steps=.*class_weights_every=\d+", readme)
+    arm = loaded(f"{dataset}/proxy_anchor_memvir").loss_funcs["metric_loss"]["MemVir"]
+    assert line == ", ".join(
+        f"{key}={value}" for key, value in arm.items() if f"{key}=" in line
+    )
 
 
 # A small trunk stands for the real ones; those of these data sets are built below.
