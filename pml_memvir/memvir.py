@@ -13,11 +13,11 @@ from .core.memory import SnapshotMemory
 from .core.progress import Progress
 from .core.ranks import rank_and_world_size
 from .core.schedule import Schedule
-from .core.values import checked_dtype, integer, one_of
+from .core.values import checked_dtype, flag, integer, one_of
 from .pml import refusals
 from .pml.plan import CHOICES, Planner
 from .pml.trial import try_once
-from .readings import RECORDED, SETTINGS, SHOWN, Readings
+from .readings import RECORDED, SETTINGS, Readings
 from .state.checkpoints import Checkpoints
 from .state.owner import Owner
 from .training import batch, calls
@@ -77,7 +77,7 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         ValueError: the loss is not supported or breaks a rule of `register_loss`, a
             setting is out of range, or a batch does not fit; it leaves no trace. Labels
             on a GPU are clamped, and a later call raises.
-        TypeError: a setting is no integer, or embeddings or labels are of a wrong type.
+        TypeError: a setting, embeddings or labels are of a wrong type.
         MemoryError: there is no room for the memory; it says how much is needed.
         RuntimeError: it is called within activation checkpointing, torch.func,
             DataParallel or FullyShardedDataParallel; another rank has refused its
@@ -115,12 +115,11 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         )
         device = one_of("memory_device", memory_device, ("same", "cpu"))
         memory = SnapshotMemory(schedule, checked_dtype(memory_dtype), device)
-        self._memory, self._progress = memory, Progress()
+        self._memory, self._progress, self._turn = memory, Progress(), calls.Turn()
         self._steps = Steps(memory, self._progress, on_non_finite)
         self._checkpoints = Checkpoints(memory, self._progress)
-        self._gather = bool(gather)
-        self._turn = calls.Turn()
-        self.save_memory = bool(save_memory)
+        self._gather = flag("gather", gather)
+        self.save_memory = flag("save_memory", save_memory)
         self.warmup_steps = warmup_steps
         try_once(loss)
         self.loss = loss  # last: from here on its attributes are the wrapper's, too
@@ -135,12 +134,10 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         ref_labels: torch.Tensor | None = None,
     ) -> Any:
         """The loss of embeddings (B, D) with labels (B,), as its reducer returns it."""
-        arguments = (embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        if calls.is_compiling():
-            return _outside_the_graph(self, *arguments)
-        with self._turn:  # threads are served one after the other
-            return self._forward(*arguments)
+        forward = _outside_the_graph if calls.is_compiling() else MemVir._forward
+        return forward(self, embeddings, labels, indices_tuple, ref_emb, ref_labels)
 
+    @calls.in_turn  # as all that changes or copies what MemVir has
     def _forward(
         self, embeddings: Any, labels: Any, indices_tuple: Any, *ref: Any
     ) -> Any:
@@ -176,6 +173,7 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         self._steps.end(outcome, now, plan.form)
         return outcome.value
 
+    @calls.in_turn
     def end_step(self) -> None:
         """End the step that is under way, if there is one, as an epoch's last may be.
 
@@ -184,10 +182,12 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         """
         self._steps.end_early()
 
+    @calls.in_turn
     def reset_memory(self) -> None:
         """Empty the memory; the step counter goes on, so there is no second warm-up."""
         self._steps.reset()
 
+    @calls.in_turn
     def allocate_memory(self, batch_size: int) -> None:
         """Lay the memory out before the first step, for batches of this size.
 
@@ -203,6 +203,7 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         self._steps.empty_for(plan.fit(self._memory, plan.parameter.device))
         self._memory.storage.make_room(plan.form, plan.class_weights, batch_size)
 
+    @calls.in_turn
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
@@ -222,27 +223,26 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         finally:
             self._checkpoints.is_strict = None
 
+    @calls.in_turn
     def _save_to_state_dict(self, destination: Any, prefix: str, *rest: Any) -> None:
         super()._save_to_state_dict(destination, prefix, *rest)
         self._steps.settle()
         owner = Owner(self, self._plan, self._gather)
         destination.update(self._checkpoints.save(owner, prefix, self.save_memory))
 
+    @calls.in_turn
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local: Any, strict: bool, *found: Any
     ) -> None:
         if any(key.startswith(prefix) for key in state_dict):
             owner = Owner(self, self._plan, self._gather)
             self._checkpoints.load(owner, state_dict, prefix, local, *found)
-        # What is missing or unknown has been told.
-        super()._load_from_state_dict(state_dict, prefix, local, False, *found)
+        super()._load_from_state_dict(state_dict, prefix, local, strict, *found)
 
+    @calls.in_turn
     def __getstate__(self) -> dict[str, Any]:
         self._steps.settle()  # what is on its way can be neither copied nor saved
         return self.__dict__.copy()
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)}" for name in SHOWN)
 
 
 _outside_the_graph = calls.disable_dynamo(MemVir._forward)

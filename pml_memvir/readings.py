@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from .core.snapshots import Snapshots
 from .core.values import integer
 from .pml import specs
 from .pml.plan import Plan, Planner
+from .training import calls
 from .training.steps import Steps
 
 OF_PAPER = ("num_steps", "step_gap", "warmup_steps")
@@ -29,6 +31,11 @@ RECORDED = (
     "cosine_to_newest",
     "cosine_to_oldest",
 )
+
+
+def _fixed(path: str) -> Any:
+    """A setting that can be read, and that some part was made for."""
+    return property(operator.attrgetter(path))
 
 
 class Readings(torch.nn.Module):
@@ -61,30 +68,28 @@ class Readings(torch.nn.Module):
         """t, training steps so far."""
         return self._steps.step
 
-    @property
-    def num_steps(self) -> int:
-        """N. Fixed, as the memory is laid out for it."""
-        return self._memory.schedule.num_steps
-
-    @property
-    def step_gap(self) -> int:
-        """M. Fixed, as the memory is laid out for it."""
-        return self._memory.schedule.step_gap
-
-    @property
-    def accumulation_steps(self) -> int:
-        """Forward calls that make a step. Fixed."""
-        return self._memory.schedule.accumulation_steps
-
-    @property
-    def snapshot_every(self) -> int:
-        """Steps of which one leaves a snapshot. Fixed."""
-        return self._memory.schedule.snapshot_every
-
-    @property
-    def class_weights_every(self) -> int | None:
-        """Steps that share class weights; None: each snapshot has its own. Fixed."""
-        return self._memory.schedule.class_weights_every
+    num_steps: int = _fixed("_memory.schedule.num_steps")
+    """N. Fixed, as the memory is laid out for it."""
+    step_gap: int = _fixed("_memory.schedule.step_gap")
+    """M. Fixed, as all of these are."""
+    accumulation_steps: int = _fixed("_memory.schedule.accumulation_steps")
+    """Forward calls that make a step."""
+    snapshot_every: int = _fixed("_memory.schedule.snapshot_every")
+    """Steps of which one leaves a snapshot."""
+    class_weights_every: int | None = _fixed("_memory.schedule.class_weights_every")
+    """Steps that share class weights; None: each snapshot has its own."""
+    algorithm: str = _fixed("_planner.wanted")
+    """"auto" or "concatenation"."""
+    chunk_steps: int | None = _fixed("_planner.chunk_steps")
+    """Snapshots that are computed at a time; None: as many as fit."""
+    memory_dtype: torch.dtype | None = _fixed("_memory.storage.dtype")
+    """None: that of the class weights."""
+    memory_device: str = _fixed("_memory.storage.device")
+    """"same" or "cpu"."""
+    gather: bool = _fixed("_gather")
+    """Whether the batches of all processes are one."""
+    on_non_finite: str = _fixed("_steps.bad.choice")
+    """"skip" or "raise"."""
 
     @property
     def algorithm_used(self) -> str:
@@ -146,7 +151,8 @@ class Readings(torch.nn.Module):
     def actual_loss(self) -> float:
         """Mean loss of actual embeddings, before reducer and miner weights.
 
-        Proxy-Anchor: the mean of the sum of its two terms over actual proxies.
+        Proxy-Anchor: the mean of the sum of its two terms over actual proxies, with
+        a miner's weights in it.
         """
         insight = self._progress.insight
         return _mean(insight.actual_losses) if insight else math.nan
@@ -201,6 +207,7 @@ class Readings(torch.nn.Module):
         found = self._memory.cosines(self._steps.slot, now, which)
         return found[0] if found else math.nan
 
+    @calls.in_turn
     def virtual_classes(self) -> Snapshots | None:
         """A copy of the snapshots that the next training step will meet, or None."""
         self._steps.settle()
@@ -214,6 +221,9 @@ class Readings(torch.nn.Module):
     def _share(self, index: int) -> float:
         insight = self._progress.insight
         return insight.shares()[index] if insight else math.nan
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)}" for name in SHOWN)
 
     def __getattr__(self, name: str) -> Any:
         """Public attributes of the loss, but for `module`: with it, record-keeper and

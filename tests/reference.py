@@ -86,10 +86,10 @@ class NaiveMemVir:
         rows = len(class_weights)
         if self.step >= self.warmup_steps and self.step == block:
             kept = used[:rows].clone()
-            if kept.isfinite().all() and self.class_weights_every is not None:
+            if self.class_weights_every is not None:
                 stretch = self.step // self.class_weights_every
                 kept = self.shared.setdefault(stretch, kept)
-            if embeddings.isfinite().all() and used[:rows].isfinite().all():
+            if all(x.isfinite().all() for x in (embeddings, used[:rows], kept)):
                 self.snapshots[self.step] = Snapshot(
                     embeddings.detach().clone(), labels.clone(), kept
                 )

@@ -143,22 +143,32 @@ def test_a_bad_batch_leaves_a_hole_and_its_class_weights(bad_step, algorithm):
 
 
 @pytest.mark.filterwarnings("ignore:Step .* has NaN")
-def test_bad_class_weights_open_no_stretch(algorithm):
+@pytest.mark.parametrize("bad_step, met", [(8, 1), (10, 2)])
+def test_bad_class_weights_spoil_the_stretch_they_open(algorithm, bad_step, met):
+    """Those of a later step in it are a hole of this step alone."""
     case = BY_NAME["NormSoftmax"]
     torch.manual_seed(0)
     memvir = MemVir(case.loss(), 2, 3, class_weights_every=4, algorithm=algorithm)
     naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, 3, 0, 1, 4)
     batches = ragged(5, 30)
-    compare(case, memvir, naive, batches[:8])
+    compare(case, memvir, naive, batches[:bad_step])
     good = memvir.W.detach().clone()
     with torch.no_grad():
         memvir.W[0, 0] = torch.nan
-    memvir(*batches[8])
-    naive.step += 1
+    x, y = batches[bad_step]
+    memvir(x, y)
+    naive(x, y, case.rows(memvir.W.detach().clone()))
     with torch.no_grad():
         memvir.W.copy_(good)
-    seen = compare(case, memvir, naive, batches[9:])
-    assert seen[3] == 1 and seen[-1] == 2
+    seen = compare(case, memvir, naive, batches[bad_step + 1 :])
+    of_step = dict(enumerate(seen, start=bad_step + 1))
+    assert [of_step[t] for t in range(12, 16)] == [
+        met,
+        met,
+        met - (bad_step == 10),
+        met,
+    ]
+    assert seen[-1] == 2
 
 
 def test_class_weights_found_bad_later_take_their_snapshots_along():
@@ -166,7 +176,8 @@ def test_class_weights_found_bad_later_take_their_snapshots_along():
     memvir = norm_softmax(num_steps=2, step_gap=3, class_weights_every=4)
     train(memvir, ragged(0, 7))
     memory = memvir._memory
-    memory.forget_class_weights(memvir._memory.schedule.slot(4))
+    memory.spoil_class_weights(memvir._memory.schedule.slot(4))
+    train(memvir, ragged(1, 1))
     sizes = memory.storage.contents.batch_sizes
     assert [sizes[track][1] for track in range(4)] == [0] * 4
     assert all(sizes[track][0] > 0 for track in range(4))

@@ -74,6 +74,31 @@ def test_bad_snapshots_are_never_met(step_gap, delay, slow_device, monkeypatch):
         assert torch.equal(a, b)
 
 
+@pytest.mark.filterwarnings("ignore:Step .* has NaN")
+@pytest.mark.parametrize("bad_step", [4, 6])
+@pytest.mark.parametrize("delay", [1, 9])
+def test_class_weights_that_are_bad_for_a_step(
+    bad_step, delay, slow_device, monkeypatch
+):
+    """Step 4 opens a stretch; what later steps of it leave behind goes with it."""
+    slow_device[0] = delay
+
+    def seen():
+        memvir = norm_softmax(num_steps=2, step_gap=3, class_weights_every=4)
+        good = memvir.W.detach().clone()
+        for step, batch in enumerate(ragged(0, 14)):
+            with torch.no_grad():
+                memvir.W.copy_(torch.nan * good if step == bad_step else good)
+            steps(memvir, [batch])
+            yield memvir.num_virtual_steps
+        memvir.state_dict()  # waits
+        yield memvir.num_non_finite
+
+    late = list(seen())
+    monkeypatch.undo()
+    assert late == list(seen()) and late[-1] == 1
+
+
 def test_nobody_waits_for_answers_that_come_in_time(slow_device):
     memvir = norm_softmax(num_steps=3, step_gap=2)
     steps(memvir, ragged(0, 12))

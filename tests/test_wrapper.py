@@ -2,10 +2,12 @@
 
 import copy
 import pickle
+import threading
 import warnings
 
 import pytest
 import torch
+from pytorch_metric_learning import losses as pml_losses
 from pytorch_metric_learning.losses.base_loss_wrapper import BaseLossWrapper
 from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 
@@ -210,3 +212,67 @@ def test_no_random_number_is_drawn(case, algorithm):
     train(memvir, batches)
     assert memvir.num_virtual_steps == 2
     assert torch.equal(torch.get_rng_state(), before)
+
+
+SETTINGS = {
+    "num_steps": 2,
+    "step_gap": 3,
+    "accumulation_steps": 1,
+    "snapshot_every": 2,
+    "class_weights_every": 4,
+    "algorithm": "concatenation",
+    "chunk_steps": 7,
+    "memory_dtype": torch.float32,
+    "memory_device": "cpu",
+    "gather": True,
+    "on_non_finite": "raise",
+}
+
+
+def test_settings_can_be_read_and_what_is_fixed_cannot_be_set():
+    memvir = norm_softmax(**SETTINGS)
+    for name, value in SETTINGS.items():
+        assert getattr(memvir, name) == value
+        with pytest.raises(AttributeError, match=name):
+            setattr(memvir, name, value)
+
+
+@pytest.mark.parametrize("name", ["gather", "save_memory"])
+def test_switches_are_true_or_false(name):
+    with pytest.raises(TypeError, match=f"{name} must be True or False, got 'no'"):
+        norm_softmax(num_steps=1, step_gap=0, **{name: "no"})
+
+
+@pytest.mark.parametrize(
+    "has", [{"weight": torch.ones(NUM_CLASSES)}, {"ignore_index": 0}]
+)
+def test_a_cross_entropy_with_something_for_each_class_is_refused(has):
+    loss = pml_losses.CosFaceLoss(NUM_CLASSES, EMBEDDING_SIZE)
+    loss.cross_entropy = torch.nn.CrossEntropyLoss(reduction="none", **has)
+    with pytest.raises(ValueError, match="neither a weight nor an ignore_index"):
+        MemVir(loss, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda memvir: memvir(*ragged(0, 1)[0]),
+        lambda memvir: memvir.state_dict(),
+        lambda memvir: memvir.load_state_dict({}, strict=False),
+        lambda memvir: torch.nn.ModuleList([memvir]).load_state_dict({}, strict=False),
+        lambda memvir: memvir.end_step(),
+        lambda memvir: memvir.reset_memory(),
+        lambda memvir: memvir.allocate_memory(4),
+        lambda memvir: memvir.virtual_classes(),
+        copy.deepcopy,
+        pickle.dumps,
+    ],
+)
+def test_a_thread_waits_until_another_has_done(change):
+    memvir = norm_softmax(num_steps=1, step_gap=0)
+    other = threading.Thread(target=change, args=(memvir,))
+    with memvir._turn:
+        other.start()
+        other.join(timeout=0.05)
+        assert other.is_alive()
+    other.join()

@@ -66,7 +66,7 @@ class Contents:
     Attributes:
         batch_sizes: (tracks, cells); 0: an empty cell.
         stretches: (tracks of class weights, cells), where these are shared: the stretch
-            whose they are; -1: none.
+            whose they are, or `spoilt` of it; -1: none.
         note_settings: (tracks,), those that the notes depend on; 0: unknown.
         tensors: by name, as in Size.layout; none before anything is stored.
         size: what they are allocated for; None together with the tensors.
@@ -115,6 +115,11 @@ class Contents:
             "lse": tensors["lse"][track, cell][:, met],
         }
         return next((n for n, x in numbers.items() if not x.isfinite().all()), "")
+
+
+def spoilt(stretch: int) -> int:
+    """What marks a stretch whose class weights have NaN or infinity."""
+    return -2 - stretch
 
 
 def allocate(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from .grid import VECTORS
+from .grid import VECTORS, spoilt
 from .schedule import Schedule
 from .snapshots import Notes, Past, Snapshots
 from .storage import Storage, fill
@@ -60,7 +60,7 @@ class SnapshotMemory:
             none = torch.zeros(cells, 0, 1, device=device)
             views = {**dict.fromkeys(VECTORS, none), "lse": none}
             views |= dict.fromkeys(("labels", "terms"), none[:, :, 0])
-        weights = views["class_weights"][cell] if self._has_weights(slot) else None
+        weights = views["class_weights"][cell] if self.has_weights(slot) else None
         return Past(
             **views,
             batch_sizes=tuple(self.batch_sizes(slot)),
@@ -125,6 +125,7 @@ class SnapshotMemory:
         """Store a copy of a slot's snapshot in the place of the oldest of its track.
 
         There is room for it: see `Storage.make_room`. Done again it changes nothing.
+        A snapshot that belongs to spoilt class weights is left out.
 
         Args:
             class_weights: (C K, D), detached. They are left out where the snapshot
@@ -136,7 +137,9 @@ class SnapshotMemory:
         place = track, cell = self.schedule.place(slot)
         contents, tensors = self.storage.contents, self.storage.contents.tensors
         contents.batch_sizes[place] = 0  # until all of it is there
-        if not self._has_weights(slot):
+        if self.is_spoilt(slot):
+            return
+        if not self.has_weights(slot):
             at = self.schedule.weights_track(slot), cell
             self.storage.write("class_weights", at, class_weights)
             if self.schedule.class_weights_every:
@@ -156,15 +159,17 @@ class SnapshotMemory:
         """Leave a hole at a slot: it counts, and is never met again."""
         self.storage.contents.batch_sizes[self.schedule.place(slot)] = 0
 
-    def forget_class_weights(self, slot: int) -> None:
-        """Leave a hole where a slot's class weights are, and all that belongs to it."""
-        if self._has_weights(slot):
+    def spoil_class_weights(self, slot: int) -> None:
+        """Leave holes at all slots, also later, that share a slot's class weights."""
+        if self.has_weights(slot):
             contents, (_, cell) = self.storage.contents, self.schedule.place(slot)
             weights_track = self.schedule.weights_track(slot)
             for track, sizes in enumerate(contents.batch_sizes):
                 if self.schedule.weights_track(track) == weights_track:
                     sizes[cell] = 0
-            contents.stretches[weights_track, cell] = -1
+            contents.stretches[weights_track, cell] = spoilt(
+                self.schedule.stretch(slot)
+            )
 
     def fetch_ahead(self, slot: int) -> None:
         """Begin to copy what this slot will meet, if it lies on another device."""
@@ -176,9 +181,17 @@ class SnapshotMemory:
         tracks = self.schedule.weights_track(slot), self.schedule.place(slot)[0]
         return dict(zip(VECTORS, tracks))
 
-    def _has_weights(self, slot: int) -> bool:
+    def has_weights(self, slot: int) -> bool:
         """Whether an earlier snapshot has brought the class weights of this slot's."""
+        return self._stretch_at(slot) == self.schedule.stretch(slot)
+
+    def is_spoilt(self, slot: int) -> bool:
+        """Whether these have NaN or infinity: no snapshot may belong to them."""
+        return self._stretch_at(slot) == spoilt(self.schedule.stretch(slot))
+
+    def _stretch_at(self, slot: int) -> int:
+        """What `Contents.stretches` says where a slot's class weights are; -1: none."""
         if self.schedule.class_weights_every is None:
-            return False
+            return -1
         at = self.schedule.weights_track(slot), self.schedule.place(slot)[1]
-        return bool(self.storage.contents.stretches[at] == self.schedule.stretch(slot))
+        return int(self.storage.contents.stretches[at])

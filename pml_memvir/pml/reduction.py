@@ -25,7 +25,19 @@ _KNOWN = (*_LINEAR, reducers.AvgNonZeroReducer, reducers.ThresholdReducer)
 
 
 def check(loss: torch.nn.Module) -> None:
-    """Refuse ClassWeightedReducer under ProxyAnchorLoss, whose losses are no rows."""
+    """Refuse what virtual classes would not fit.
+
+    That is ClassWeightedReducer under ProxyAnchorLoss, whose losses are no rows, and a
+    cross-entropy that has something for each class.
+    """
+    entropy = getattr(loss, "cross_entropy", None)
+    if isinstance(entropy, torch.nn.CrossEntropyLoss):
+        if entropy.weight is not None or entropy.ignore_index >= 0:
+            raise ValueError(
+                "virtual classes have neither a weight nor an ignore_index, as the "
+                f"cross_entropy of {type(loss).__name__} has for the loss's classes: "
+                "use PML's ClassWeightedReducer, or leave such rows out of the batch"
+            )
     reducer = getattr(loss, "reducer", None)
     if isinstance(loss, ProxyAnchorLoss) and isinstance(reducer, torch.nn.Module):
         if any(isinstance(m, reducers.ClassWeightedReducer) for m in reducer.modules()):

@@ -69,15 +69,18 @@ class Checkpoints:
             state = self._taken_out(state_dict, prefix, owner.plan.form)
             is_plain = not state and self._move_plain(wrapper, state_dict, prefix)
             lacking = [] if is_plain else tensors.missing(state)
+            unknown = tensors.unknown(state)
             loaded = None
-            if state and not lacking:
+            if state:
                 settings, mine = owner.settings(schedule), owner.rank_and_world_size
                 loaded = tensors.load(state, settings, mine, schedule)
             names = [f"{PREFIX}{name}" for name in lacking]
             if len(names) == len(tensors.COUNTERS) + 1:
                 names = [f"{PREFIX}*, the memory,"]
-            if self.is_strict and names:
-                raise ValueError(f"{', '.join(names)} is missing")
+            problems = [f"{', '.join(names)} is missing"] if names else []
+            problems += [f"{PREFIX}{name} is unknown" for name in unknown]
+            if self.is_strict and problems:
+                raise ValueError("; ".join(problems))
             self._check_others(wrapper, state_dict, prefix)
             has_weights = self._try_loss(
                 wrapper.loss, state_dict, f"{prefix}loss.", local_metadata
@@ -88,14 +91,14 @@ class Checkpoints:
                 f"the state does not fit MemVir({loss}): {said.rstrip('.')}. Nothing "
                 "has been loaded"
             ) from error
-        if self.is_strict is None:
-            missing_keys += [f"{prefix}{PREFIX}{name}" for name in lacking]
+        missing_keys += [f"{prefix}{PREFIX}{name}" for name in lacking]
+        unexpected_keys += [f"{prefix}{PREFIX}{name}" for name in unknown]
+        if loaded is not None and loaded.reason:  # first: it may be made an error
+            warn(f"MemVir starts with an empty memory: {loaded.reason}.")
         if loaded is not None or has_weights:  # another memory, or other class weights
             wrapper.reset_memory()
         if loaded is None:
             return
-        if loaded.reason:
-            warn(f"MemVir starts with an empty memory: {loaded.reason}.")
         if loaded.contents is not None:
             self._memory.storage.take_over(loaded.contents)
         for name in loaded.counters.keys() & set(tensors.COUNTED):

@@ -17,6 +17,7 @@ import torch
 from ..core.grid import Contents, Size
 from ..core.memory import SnapshotMemory
 from ..core.schedule import Schedule
+from ..core.values import integer
 from . import text as in_text
 
 VERSION = 3
@@ -81,6 +82,12 @@ def tables(contents: Contents) -> dict[str, torch.Tensor]:
         }
 
 
+def unknown(state: Mapping[str, Any]) -> list[str]:
+    """Names of nothing that a memory has."""
+    known = {*COUNTERS, TEXT, SEAL, *BOOKKEEPING, *STORAGE}
+    return [name for name in state if name not in known]
+
+
 def missing(state: Mapping[str, Any]) -> list[str]:
     """Names that belong to what is there and are not."""
     names = [*COUNTERS, TEXT]
@@ -109,38 +116,42 @@ def load(
     """A copy of what `save` gave, if it fits the schedule.
 
     Args:
-        state: nothing of it is missing.
+        state: what there is of it.
         settings: those of the MemVir that loads.
         owner: its rank and world size.
 
     Raises:
         ValueError: something is of a wrong type, shape or value, or of other settings.
     """
-    counters = {name: in_text.counter_in(name, state[name]) for name in COUNTERS}
-    if counters["version"] not in (*READ, None):
+    given = {name: state[name] for name in COUNTERS if name in state}
+    counters = {name: in_text.counter_in(name, value) for name, value in given.items()}
+    if counters.get("version") not in (*READ, None):
         raise ValueError(
             f"MemVir's state must be of version {VERSION}, got {counters['version']}"
         )
     known = {name: value for name, value in counters.items() if value is not None}
+    if lacking := missing(state):
+        return Loaded(known, None, f"the checkpoint has no {', '.join(lacking)}")
     text = in_text.unpack(state[TEXT])
-    is_exact = all(state[name].dtype == torch.long for name in COUNTERS)
+    is_exact = all(value.dtype == torch.long for value in given.values())
     if text is None or not is_exact or len(known) < len(COUNTERS):
         return Loaded(known, None, _NO_MEMORY)
     if "batch_sizes" not in state:
+        known["calls"] = _calls(known["calls"], text.get("settings"), schedule)
         return Loaded(known, None, "the checkpoint holds no memory")
+    in_text.check_settings(text.get("settings"), settings)
     saved = known["rank"], known["world_size"]
     if saved != owner:
         reason = "the checkpoint is of rank {} of {}, this process is rank {} of {}"
         return Loaded(known, None, reason.format(*saved, *owner))
     if "class_weights" not in state:
         return Loaded(known, Contents.empty(schedule))
-    in_text.check_settings(text.get("settings"), settings)
     form = in_text.form_of(text.get("form"))
-    given = {name: state[name] for name in STORAGE}
+    stored = {name: state[name] for name in STORAGE}
     for name, value in {n: state[n] for n in (*BOOKKEEPING, *STORAGE)}.items():
         _check_type(name, value)
-    batch_size = given["labels"].shape[-1] if given["labels"].ndim else 0
-    dtypes = given["embeddings"].dtype, given["terms"].dtype
+    batch_size = stored["labels"].shape[-1] if stored["labels"].ndim else 0
+    dtypes = stored["embeddings"].dtype, stored["terms"].dtype
     size = Size(form, settings["embedding_size"], batch_size, *dtypes)
     wanted: dict[str, tuple[Any, torch.dtype | None]] = {
         name: (shape, dtype) for name, shape, dtype in size.layout(schedule)
@@ -159,7 +170,7 @@ def load(
             f"the memory's tensors do not fit together: {'; '.join(misfits)}"
         )
     contents = _contents(state, size)
-    seal = in_text.seal_of(given, schedule, known["calls"])
+    seal = in_text.seal_of(stored, schedule, known["calls"])
     if state[SEAL] is not UNSEALED and seal != int(state[SEAL]):
         return Loaded(known, None, _NO_MEMORY)
     _check_values(contents, form.num_classes, schedule)
@@ -170,6 +181,19 @@ _NO_MEMORY = (
     "what the checkpoint has in its place is no memory, but looks like the average or "
     "the cast of some"
 )
+
+
+def _calls(calls: int, theirs: Any, schedule: Schedule) -> int:
+    """Calls of another MemVir, as so many of one with this schedule: at the same step.
+
+    Its other settings say nothing of a step that has no memory.
+    """
+    a_step = schedule.accumulation_steps
+    if isinstance(theirs, dict):
+        a_step = integer("accumulation_steps", theirs.get("accumulation_steps", 1), 1)
+    if a_step == schedule.accumulation_steps:
+        return calls
+    return calls // a_step * schedule.accumulation_steps
 
 
 def _integer(value: int) -> torch.Tensor:

@@ -28,27 +28,30 @@ class BadBatches:
         self, memory: SnapshotMemory, progress: Progress, on_non_finite: str
     ) -> None:
         self._memory, self._progress = memory, progress
-        self._raises = one_of("on_non_finite", on_non_finite, CHOICES) == "raise"
-        self._answers = DeferredAnswers()
+        self.choice = one_of("on_non_finite", on_non_finite, CHOICES)
         self._has_warned = False
+        self.reset()
 
     def reset(self) -> None:
         """Expect no answers any more."""
         self._answers = DeferredAnswers()
+        self._opening: set[int] = set()  # calls whose class weights others share
 
     def before_step(
         self, step: int, embeddings: torch.Tensor, class_weights: torch.Tensor
     ) -> None:
         """Where that is asked for, raise ValueError for NaN or infinity: it waits."""
-        if not self._raises:
+        if self.choice != "raise":
             return
-        named = {"embeddings": embeddings, "class weights": class_weights}
-        bad = [n for n, x in named.items() if not math.isfinite(highest(x.detach())[0])]
+        vectors = self._stored(embeddings.detach(), class_weights.detach())
+        numbers = [float(highest(x)[0]) for x in vectors]
+        named = zip(("embeddings", "class weights"), numbers)
+        bad = [name for name, number in named if not math.isfinite(number)]
         if bad:
             raise ValueError(
-                f"the {' and '.join(bad)} of step {step} have NaN or infinity; with "
-                f'on_non_finite="{CHOICES[0]}" such a step is not remembered, and the '
-                "loss returned for a GradScaler to see"
+                f"the {' and '.join(bad)} of step {step} have NaN or infinity"
+                f'{self._in_dtype()}; with on_non_finite="{CHOICES[0]}" such a step '
+                "is not remembered, and the loss returned for a GradScaler to see"
             )
 
     def questions(
@@ -59,17 +62,21 @@ class BadBatches:
         What counts is what the memory would hold: its dtype may be too small, and so
         may that of the numbers that are kept with a snapshot.
         """
-        vectors = [outcome.class_weights, outcome.embeddings]
-        if (dtype := self._memory.storage.dtype) is not None:
-            vectors = [v.to(dtype) for v in vectors]
+        vectors = self._stored(outcome.class_weights, outcome.embeddings)
         if notes is not None:
             vectors += notes.terms, notes.lse, notes.lse_of_met
         if misfits is None:
             misfits = vectors[1].new_zeros(1)
         return highest(misfits.to(vectors[1].device), *vectors)
 
-    def ask(self, call: int, questions: torch.Tensor) -> None:
-        """Ask about the batch of a call, which may be in the memory already."""
+    def ask(self, call: int, questions: torch.Tensor, opens: bool) -> None:
+        """Ask about the batch of a call, which may be in the memory already.
+
+        Args:
+            opens: whether its class weights are kept for those after it, too.
+        """
+        if opens:
+            self._opening.add(call)
         self._answers.put(call, questions)
 
     def settle(self, needed_up_to: int) -> None:
@@ -81,12 +88,16 @@ class BadBatches:
         memory, schedule = self._memory, self._memory.schedule
         while (oldest := self._answers.first(needed_up_to)) is not None:
             call, (misfit, *numbers) = oldest
+            slot = schedule.slot(call)
+            if memory.is_spoilt(slot):  # which its notes may tell, not the batch
+                numbers = numbers[:2]
             is_finite = all(map(math.isfinite, numbers))
             if (misfit or not is_finite) and schedule.stores(call):
-                memory.forget(schedule.slot(call))
-                if not math.isfinite(numbers[0]):
-                    memory.forget_class_weights(schedule.slot(call))
+                memory.forget(slot)
+                if call in self._opening and not math.isfinite(numbers[0]):
+                    memory.spoil_class_weights(slot)
             self._answers.pop()  # what has been done may be done twice
+            self._opening.discard(call)
             step = schedule.step(call)
             if misfit:
                 raise ValueError(
@@ -98,9 +109,18 @@ class BadBatches:
                 self._has_warned = True
                 warn(
                     f"Step {step} has NaN or infinity in its embeddings or class "
-                    "weights: MemVir does not remember it. Said once; "
-                    "num_non_finite counts them."
+                    f"weights{self._in_dtype()}: MemVir does not remember it. "
+                    "Said once; num_non_finite counts them."
                 )
+
+    def _stored(self, *vectors: torch.Tensor) -> list[torch.Tensor]:
+        """As the memory would hold them."""
+        dtype = self._memory.storage.dtype
+        return [v if dtype is None else v.to(dtype) for v in vectors]
+
+    def _in_dtype(self) -> str:
+        dtype = self._memory.storage.dtype
+        return "" if dtype is None else f", in memory_dtype={dtype}"
 
 
 def highest(*tensors: torch.Tensor) -> torch.Tensor:

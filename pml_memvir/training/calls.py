@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,6 +16,9 @@ is_compiling: Any = getattr(
     torch.compiler, "is_compiling", getattr(torch._utils, "is_compiling", None)
 )  # the latter for torch < 2.3
 disable_dynamo: Any = getattr(torch, "_disable_dynamo")  # does not import it yet
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Turn:
@@ -30,6 +35,17 @@ class Turn:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Turn, ()
+
+
+def in_turn(method: Method) -> Method:
+    """Served one after the other by the `_turn` of whose method it is."""
+
+    @functools.wraps(method)
+    def served(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._turn:
+            return method(self, *args, **kwargs)
+
+    return served  # type: ignore[return-value]
 
 
 def refuse(module: torch.nn.Module, is_step: bool) -> None:

@@ -63,6 +63,7 @@ class Steps:
                 form, outcome.class_weights, len(batch.labels)
             )
         ask = self.bad.questions(outcome, notes, batch.misfits)
+        opens = is_remembered and not self.memory.has_weights(slot)
 
         def leave() -> None:
             if is_remembered:
@@ -70,7 +71,7 @@ class Steps:
                 self.memory.remember(slot, *vectors, batch.labels, notes)
             elif self.schedule.stores(call):
                 self.memory.forget(slot)
-            self.bad.ask(call, ask)
+            self.bad.ask(call, ask, opens)
             progress.num_virtual_steps = num_met
             progress.insight = outcome.insight if num_met else None
             progress.calls = call + 1
