@@ -19,6 +19,9 @@ def loss(spec):
     return build("loss", spec, "loss_funcs.metric_loss", fill=FILL)
 
 
+MEMVIR = {"loss": {"NormSoftmax": {}}, "num_steps": 1, "step_gap": 0}
+
+
 def test_nested_losses_get_classes_and_sizes():
     built = loss(
         {
@@ -133,6 +136,15 @@ def test_nested_losses_get_classes_and_sizes():
                 }
             },
             r"MemVir\.loss\.NormSoftmax: unknown argument 'sale'. Did you mean 'scale'",
+        ),
+        ({"MemVir": {**MEMVIR, "gather": True}}, "gather and accum.* of no use here"),
+        (
+            {"MemVir": {**MEMVIR, "accumulation_steps": 2}},
+            "gather and accum.* of no use",
+        ),
+        (
+            {"MemVir": {**MEMVIR, "warmup_epochs": 0.5}},
+            "warmup_epochs must be an integer",
         ),
     ],
 )

@@ -15,6 +15,7 @@ import torch  # noqa: E402
 
 from benchmarks.config import ConfigError, load_saved, registry, save  # noqa: E402
 from benchmarks.processor import processor  # noqa: E402
+from benchmarks.protocol import experiment  # noqa: E402
 from benchmarks.protocol.check import Checker  # noqa: E402
 from benchmarks.protocol.environment import git_state  # noqa: E402
 from benchmarks.protocol.evaluation import evaluate  # noqa: E402
@@ -204,6 +205,7 @@ def test_images_of_several_sizes_are_found_before_training(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:MemVir starts with an empty memory")
 def test_patience(tmp_path):
     slow = {"optimizers~APPLY~3": {"lr": 0.0}}  # nothing is learnt: never better
     folder = run(tmp_path, {**slow, "patience": 2, "num_epochs_train": 9})
@@ -211,6 +213,10 @@ def test_patience(tmp_path):
     assert found["stopped_early"] and found["finished"]
     best = History.load(folder / "seed0").best_epoch(found["primary_metric"])
     assert found["epochs"][-1]["epoch"] == best + 2 + 1 < 9
+    changes = {**slow, "patience": 4, "num_epochs_train": 9}
+    experiment.run(tiny.config(changes), tmp_path, CPU, from_best=True)
+    assert history(folder, "seed0")["epochs"][-1]["epoch"] == best + 4 + 1
+    assert "patience: 2 -> 4" in (folder / "changes.txt").read_text()
 
 
 def test_plain_and_memvir_see_the_same_batches_until_virtual_classes(tmp_path):

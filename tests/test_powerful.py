@@ -99,6 +99,17 @@ def test_its_default_set_is_read_as_it_is(folder):
     assert "visualizer" not in config.tester["GlobalEmbeddingSpaceTester"]
 
 
+def test_files_of_one_name_are_named_by_their_folder(folder):
+    pytest.importorskip("torchvision", reason="transforms are torchvision's")
+    for place, text in (("general", "patience: 3"), ("dataset", "save_interval: 1")):
+        (folder / f"config_{place}/twice.yaml").write_text(text)
+    each = "config_dataset/twice and config_general/twice"
+    with pytest.raises(ConfigError, match=f"'twice' is {each}: name one, or both"):
+        load(str(folder), ["twice"])
+    config = load(str(folder), each.split(" and "))
+    assert (config.patience, config.save_interval) == (3, 1)
+
+
 def test_all_that_is_unknown_is_told_at_once_with_file_and_line(folder):
     pytest.importorskip("torchvision", reason="transforms are torchvision's")
     (folder / "config_general/mine.yaml").write_text(
@@ -162,8 +173,7 @@ def test_words(values, expected):
         (["--num_epochs_train=3"], "as num_epochs_train=3"),
         (
             ["--config_general", "default", "with_cars196", "--x", "1"],
-            "--with config_general/default.yaml "
-            "--with config_general/with_cars196.yaml",
+            "laid over by --with config_general/with_cars196",
         ),
         (["--root_experiment_folder", "runs"], "--output runs"),
     ],

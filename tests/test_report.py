@@ -6,6 +6,7 @@ from benchmarks.report import ReportError, parse_baselines
 from benchmarks.report.build import build, pair_up
 from benchmarks.report.notes import notes, versions
 from benchmarks.report.runs import read
+from benchmarks.report.tables import summary
 
 from .report_folders import (
     MAP,
@@ -125,6 +126,8 @@ def test_unpaired_seeds_are_named(tmp_path):
     result = build(read([tmp_path]))
     own, difference = numbers(result, "cars196/softmax_memvir")
     assert difference.n == 1 and own.n == 2
+    row = summary(result, "cars196", "last", [("cars196/softmax_memvir", "single")])
+    assert row["MAP@R diff."][0].endswith(", of 1") and row["n"][0] == "2"
     texts = " ".join(notes(result))
     assert "leaves out seeds that only softmax has finished: 1." in texts
     assert "leaves out seeds that only softmax_memvir has finished: 2." in texts

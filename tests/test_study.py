@@ -93,6 +93,29 @@ def test_nothing_is_picked_before_all_trials_are_finished(tmp_path):
         made.jobs("compare")
 
 
+def test_seeds_of_an_experiment_are_picked_by_their_mean(tmp_path):
+    text = TUNED.replace("seeds: [100]", "seeds: [100, 101]")
+    made = study(tmp_path, text)
+    jobs = made.jobs("tune")  # the first rate is best in the first seed only
+    values = [0.5, 0.4, 0.3, 0.5, 0.4, 0.3, 0.1, 0.4, 0.3, 0.1, 0.4, 0.3]
+    for job, value in zip(jobs[:-1], values):
+        finish(job, made, (value, 0.5))
+    with pytest.raises(NotPicked, match="cosface.*seed 101, is not finished"):
+        made.jobs("compare")
+    finish(jobs[-1], made, (values[-1], 0.5))
+    made.refresh()
+    picked = made.jobs("compare")[0].context["plain"]
+    assert picked.experiment == "tuning/glyphs/softmax+lr_0.002_0.5"
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path):
+    text = TUNED.replace('name: "glyphs/{loss}+{rates}"', 'name: "glyphs/{loss}"')
+    with pytest.raises(
+        StudyError, match="two runs .* called tuning/glyphs/softmax, se"
+    ):
+        study(tmp_path, text).jobs("tune")
+
+
 MORE = """
   around:
     folder: tuning
@@ -169,6 +192,9 @@ def test_files_that_are_included(tmp_path):
     (job,) = made.jobs("one")
     assert job.files == (tmp_path / "inner" / "small.yaml",)
     arm = '{a: {preset: "{of}/x", with: ["{of}_runs.yaml", validation]}}'
+    own = "stages: {one: {folder: a, seeds: [0], preset: inner/own.yaml}}"
+    (job,) = study(tmp_path, own).jobs("one")  # wherever it is started from
+    assert (job.preset, job.name) == (str(tmp_path / "inner/own.yaml"), "inner/own")
     of = "stages: {two: {folder: b, seeds: [0], each: {of: [y, z]}, arms: %s}}"
     job, other = study(tmp_path, of % arm).jobs("two")
     assert job.files == (tmp_path / "y_runs.yaml", Path("validation"))

@@ -13,6 +13,7 @@ from benchmarks.study.cells import SHOWN
 from benchmarks.study.figures import GAIN, LOSS, OPEN, forest, has_intervals, scatter
 from benchmarks.study.reports import built, with_tables
 from benchmarks.study.tables import Tables
+from pml_memvir import MemVir
 
 from .study_runs import (
     COMPARISON,
@@ -147,6 +148,10 @@ def test_tables_of_a_page_are_brought_up_to_date(tmp_path):
         with_tables("\n".join([begin.format("d"), end]), tmp_path)
 
 
+THINNED = ("snapshot_every", "class_weights_every")
+SIZES = {"num_classes": 10, "embedding_size": 4, "batch_size": 2}
+
+
 def test_the_study_of_the_docs(tmp_path):
     """Its runs are configs, and its table says what is asked for."""
     page = (ROOT / "docs" / "studies.md").read_text()
@@ -163,8 +168,11 @@ def test_the_study_of_the_docs(tmp_path):
         best = {"norm_softmax": 0.01, "proxy_nca": 0.01}[job.context["loss"]]
         assert of_job.optimizers["metric_loss_optimizer"]["Adam"]["lr"] == best
         finish(job, made, (0.5, 0.6 if "memvir" in job.name else 0.5))
+        if memory := of_job.loss_funcs["metric_loss"].get("MemVir"):
+            fixed = {k: memory[k] for k in ("num_steps", "step_gap", *THINNED)}
+            assert MemVir.estimate_nbytes(**fixed, **SIZES) > 0  # they fit together
     head, _, *rows = table_of(made_of(made), "all, MAP@R")
-    assert len(rows) == 4 and rows[1][:2] == ["norm_softmax, memvir_5_500", "3"]
+    assert len(rows) == 4 and rows[1][:2] == ["norm_softmax, memvir_5_499", "3"]
     assert rows[1][2:5] == ["50.00", "60.00", "+10.00 [+10.00, +10.00]"]
     for show in re.findall(r"`(\w+)`", page.split("| `show` | |")[1].split("\n\n")[0]):
         assert show in {*SHOWN, "as", "name", "decimals"} or show in MEGABYTES, show

@@ -43,7 +43,8 @@ def spelt(words: list[str]) -> str:
         following = itertools.takewhile(lambda w: not w.startswith("--"), words[1:])
         value = " ".join(following)
     if key.startswith("config_"):
-        files = " ".join(f"--with {key}/{name}.yaml" for name in value.split())
+        names = [name for name in value.split() if name != "default"]
+        files = " ".join(f"--with {key}/{name}" for name in names)
         return f"Files of configs are laid over by {files or '--with FILE'}"
     if key in ("root_experiment_folder", "experiment_folder"):
         return f"Folders of runs go to --output {value}"

@@ -114,21 +114,27 @@ def beside(path: Path, other: str) -> Path:
     """The file that another names: by its path, beside it, or of the presets.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or several of a powerful-benchmarker config.
     """
     stem = other.removesuffix(".yaml")
+    powerful = sorted(path.glob(f"config_*/{stem}.yaml"))
+    if len(powerful) > 1:
+        each = " and ".join(f"{file.parent.name}/{stem}" for file in powerful)
+        raise ConfigError(f"{other!r} is {each}: name one, or both")
     for candidate in (
         Path(other),
+        path / f"{stem}.yaml",
         path.parent / other,
         path.parent / f"{stem}.yaml",
         OVERLAYS / f"{stem}.yaml",
         PRESETS.parent / f"{stem}.yaml",  # presets/default
         PRESETS / f"{stem}.yaml",  # cars196/default
-        *sorted(path.glob(f"config_*/{stem}.yaml")),
+        *powerful,
     ):
         is_there = candidate.is_file() or _is_preset(candidate)
         if is_there and candidate.resolve() != path.resolve():
             return candidate
     names = [f.stem for f in (*path.parent.glob("*.yaml"), *OVERLAYS.glob("*.yaml"))]
     names += [f"{f.parent.name}/default" for f in PRESETS.rglob(DEFAULT)]
+    names += [f"{f.parent.name}/{f.stem}" for f in path.glob("config_*/*.yaml")]
     raise ConfigError(f"there is no file {other!r} to lay over{suggest(other, names)}")

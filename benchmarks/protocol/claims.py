@@ -42,9 +42,11 @@ def changes(folder: Path, config: Config, longer: bool = True) -> list[str]:
     """In what the folder's config is another, as far as results depend on it.
 
     Args:
-        longer: whether more epochs are no change.
+        longer: whether more epochs and another patience are no change.
     """
     old = load_saved(folder / CONFIG_FILE)
+    if longer:
+        old = replace(old, patience=config.patience)
     if longer and config.num_epochs_train >= old.num_epochs_train:
         old = replace(old, num_epochs_train=config.num_epochs_train)
     return differences(lasting(old), lasting(config))

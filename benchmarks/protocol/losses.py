@@ -25,15 +25,27 @@ def MemVir(
     steps_per_epoch: int,
     **kwargs: Any,
 ) -> _MemVir:
-    """`pml_memvir.MemVir` with a warm-up of `warmup_steps` or `warmup_epochs`."""
+    """`pml_memvir.MemVir` with a warm-up of `warmup_steps` or `warmup_epochs`.
+
+    Raises:
+        ValueError: both are given, or a setting is for other trainings than these, of
+            one process, in which each call is a step.
+    """
+    if kwargs.get("gather") or kwargs.get("accumulation_steps", 1) != 1:
+        raise ValueError(
+            "gather and accumulation_steps are of no use here: the suite trains in one "
+            "process, and its optimizers step with every batch"
+        )
     if warmup_steps is not None and warmup_epochs is not None:
         raise ValueError(
             "give warmup_steps or warmup_epochs, not both; to take one away, write "
             "warmup_epochs~DELETE~: null, or set it to null"
         )
     if warmup_epochs is not None:
-        if warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must be >= 0, got {warmup_epochs}")
+        if type(warmup_epochs) is not int or warmup_epochs < 0:
+            raise ValueError(
+                f"warmup_epochs must be an integer >= 0, got {warmup_epochs!r}"
+            )
         warmup_steps = warmup_epochs * steps_per_epoch
     return _MemVir(loss, num_steps, step_gap, warmup_steps or 0, **kwargs)
 

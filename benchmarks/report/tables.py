@@ -58,6 +58,8 @@ def summary(report: Report, dataset: str, selection: str, arms: Arms) -> pd.Data
         compared = name in report.baselines and of_primary.n
         row = {"mean": label if kind == "single" else f"{label}, {kind}"}
         row[difference] = cells.difference(of_primary) if compared else ""
+        if compared and of_primary.n != own[report.metrics.index(report.primary)].n:
+            row[difference] += f", of {of_primary.n}"
         row["n"] = cells.span(s.n for s in own)
         row |= {
             metric_label(m): cells.percent(s.mean) for m, s in zip(report.metrics, own)

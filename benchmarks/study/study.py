@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ..errors import StudyError
@@ -63,11 +64,16 @@ class Study:
             raise StudyError(f"{self.file}: expected one of {known}, got {stage!r}")
         if stage not in self._jobs:
             node = self.stages[stage]
-            self._jobs[stage] = [
-                job
-                for seed in node.seeds
-                for job in self._expanded(node, {}, seed, [stage], [])
-            ]
+            jobs: dict[tuple[str, int], Job] = {}
+            for seed in node.seeds:
+                for job in self._expanded(node, {}, seed, [stage], []):
+                    if jobs.setdefault((job.key, seed), job) != job:
+                        raise StudyError(
+                            f"{self.file}, {stage}: two runs of other settings are "
+                            f"called {job.key}, seed {seed}: `name` must tell them "
+                            "apart"
+                        )
+            self._jobs[stage] = [*jobs.values()]
         return self._jobs[stage]
 
     def arms(self, of: str, context: Context, done: bool = True) -> list[Job]:
@@ -79,15 +85,20 @@ class Study:
         Raises:
             NotPicked: they depend on runs that are not finished.
         """
-        stage, _, arm = of.partition(".")
-        texts = {k: v for k, v in context.items() if isinstance(v, (str, int, float))}
         chosen: dict[str, Job] = {}
-        for job in self.jobs(stage):
-            agrees = all(job.context.get(k, v) == v for k, v in texts.items())
-            inside = f"{job.arm}.".startswith(f"{arm}." if arm else "")
-            if agrees and inside and (not done or self.results.finished(job)):
+        for job in self._agreeing(of, context):
+            if not done or self.results.finished(job):
                 chosen.setdefault(job.key, job)
         return list(chosen.values())
+
+    def _agreeing(self, of: str, context: Context) -> Iterator[Job]:
+        """All runs of STAGE or STAGE.ARM that agree with the context."""
+        stage, _, arm = of.partition(".")
+        texts = {k: v for k, v in context.items() if isinstance(v, (str, int, float))}
+        for job in self.jobs(stage):
+            agrees = all(job.context.get(k, v) == v for k, v in texts.items())
+            if agrees and f"{job.arm}.".startswith(f"{arm}." if arm else ""):
+                yield job
 
     def contexts(
         self, node: Mapping[str, Any], outer: Context, place: str
@@ -108,13 +119,16 @@ class Study:
                 yield context
 
     def _picked(self, stages: str | list[str], context: Context) -> Picked:
-        """The run that is best on held-out classes; of equals the first."""
+        """The experiment that is best on held-out classes; of equals the first."""
         names = [stages] if isinstance(stages, str) else stages
-        jobs = [job for of in names for job in self.arms(of, context, done=False)]
+        jobs = [job for of in names for job in self._agreeing(of, context)]
         if not jobs:
             raise StudyError(f"{self.file}: nothing to pick of {', '.join(names)}")
-        best = max(jobs, key=self.results.held_out)
-        return Picked(best.context, best.key)
+        scores: dict[str, list[float]] = {}
+        for job in jobs:
+            scores.setdefault(job.key, []).append(self.results.held_out(job))
+        best = max(scores, key=lambda key: fmean(scores[key]))
+        return Picked(next(j.context for j in jobs if j.key == best), best)
 
     def _expanded(
         self, node: Node, outer: Context, seed: int, path: list[str], over: list[str]
@@ -131,7 +145,9 @@ class Study:
                 yield from self._expanded(arm, context, seed, [*path, name], over)
             if node.preset is None:
                 continue
-            preset = filled(node.preset, context, place)
+            base, baseline = self._folders[path[0]], node.baseline
+            named = filled(node.preset, context, place)
+            preset = _beside(named, base)
             overrides: list[str] = []
             for one in node.set:
                 if "=" in one:
@@ -139,12 +155,11 @@ class Study:
                     continue
                 value = found(one, context, place)
                 overrides += value.overrides if isinstance(value, Setting) else value
-            base, baseline = self._folders[path[0]], node.baseline
             yield Job(
                 folder=self.stages[path[0]].folder,
-                name=filled(node.name or preset, context, place),
-                preset=preset,
-                files=tuple(_overlay(filled(o, context, place), base) for o in over),
+                name=filled(node.name or named.removesuffix(".yaml"), context, place),
+                preset=str(preset),
+                files=tuple(_beside(filled(o, context, place), base) for o in over),
                 overrides=tuple(overrides),
                 seed=seed,
                 baseline=baseline and filled(baseline, context, place),
@@ -164,6 +179,6 @@ class Study:
         return top
 
 
-def _overlay(name: str, base: Path) -> Path:
-    """A file beside the one that names it, or an overlay of the benchmarks."""
+def _beside(name: str, base: Path) -> Path:
+    """A file beside the one that names it, or what the benchmarks have by a name."""
     return (base / name).resolve() if Path(name).suffix else Path(name)
