@@ -160,7 +160,9 @@ def test_bad_class_weights_spoil_the_stretch_they_open(algorithm, bad_step, met)
     naive(x, y, case.rows(memvir.W.detach().clone()))
     with torch.no_grad():
         memvir.W.copy_(good)
-    seen = compare(case, memvir, naive, batches[bad_step + 1 :])
+    resumed = MemVir(case.loss(), 2, 3, class_weights_every=4, algorithm=algorithm)
+    resumed.load_state_dict(memvir.state_dict())
+    seen = compare(case, resumed, naive, batches[bad_step + 1 :])
     of_step = dict(enumerate(seen, start=bad_step + 1))
     assert [of_step[t] for t in range(12, 16)] == [
         met,
