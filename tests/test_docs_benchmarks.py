@@ -45,7 +45,7 @@ def test_tune_command_of_the_page():
     quoted = [w for w in re.findall(r"'([^']+)'", command)]
     name = command.split()[0]
     found = ranges(load_values(name, ["validation"], quoted))
-    assert {r.path.rsplit(".", 1)[1] for r in found} == {"step_gap", "lr"}
+    assert {r.path.rsplit(".", 1)[1] for r in found} == {"num_steps", "lr"}
 
 
 def test_commands_and_overlays_of_the_page_exist():
