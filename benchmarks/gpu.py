@@ -60,7 +60,7 @@ def parts(folder: Path) -> list[Part]:
         Part(
             "run",
             "the loss and MemVir, trained",
-            (*run, "--device=cuda"),
+            (*run, "--device=cuda", "num_epochs_train=5"),
             (*run, "--device=cpu", "num_epochs_train=1", EPOCH_OF_200),
             8,
         ),

@@ -35,7 +35,7 @@ RECORDED = (
 
 def _fixed(path: str) -> Any:
     """A setting that can be read, and that some part was made for."""
-    return property(operator.attrgetter(path))
+    return property(operator.attrgetter(path), doc="A setting, as MemVir's argument.")
 
 
 class Readings(torch.nn.Module):

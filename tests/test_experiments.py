@@ -214,6 +214,8 @@ def test_patience(tmp_path):
     best = History.load(folder / "seed0").best_epoch(found["primary_metric"])
     assert found["epochs"][-1]["epoch"] == best + 2 + 1 < 9
     changes = {**slow, "patience": 4, "num_epochs_train": 9}
+    with pytest.raises(ConfigError, match="patience: 2 -> 4"):
+        run(tmp_path, changes)
     experiment.run(tiny.config(changes), tmp_path, CPU, from_best=True)
     assert history(folder, "seed0")["epochs"][-1]["epoch"] == best + 4 + 1
     assert "patience: 2 -> 4" in (folder / "changes.txt").read_text()

@@ -322,11 +322,12 @@ def test_a_warning_that_is_an_error_changes_nothing():
 def test_a_part_of_a_memory_leaves_an_empty_one_and_is_told():
     state = trained().state_dict()
     del state["memory.lse"]
-    other = trained(3)
+    other = trained(3, accumulation_steps=2)
     with pytest.warns(UserWarning, match="empty memory: the checkpoint has no lse"):
         missing, unexpected = other.load_state_dict(state, strict=False)
     assert missing == ["memory.lse"] and unexpected == []
     assert other.step == 7 and other.virtual_classes() is None
+    assert other._progress.calls == 14
 
 
 @pytest.mark.parametrize("name", ["foo", "memory.foo", "loss.foo"])

@@ -108,6 +108,23 @@ def test_seeds_of_an_experiment_are_picked_by_their_mean(tmp_path):
     assert picked.experiment == "tuning/glyphs/softmax+lr_0.002_0.5"
 
 
+def test_an_arm_that_several_contexts_share_is_in_each(tmp_path):
+    text = """
+stages:
+  tune:
+    folder: tuning
+    seeds: [0]
+    each: {gap: [20, 100]}
+    arms:
+      plain: {preset: glyphs/softmax}
+      memvir: {preset: glyphs/softmax_memvir, name: "glyphs/{gap}"}
+"""
+    made = study(tmp_path, text)
+    for gap in (20, 100):
+        arms = made.arms("tune", {"gap": gap}, done=False)
+        assert [job.name for job in arms] == ["glyphs/softmax", f"glyphs/{gap}"]
+
+
 def test_two_runs_of_one_name_are_refused(tmp_path):
     text = TUNED.replace('name: "glyphs/{loss}+{rates}"', 'name: "glyphs/{loss}"')
     with pytest.raises(

@@ -270,9 +270,16 @@ def test_a_cross_entropy_with_something_for_each_class_is_refused(has):
 )
 def test_a_thread_waits_until_another_has_done(change):
     memvir = norm_softmax(num_steps=1, step_gap=0)
-    other = threading.Thread(target=change, args=(memvir,))
-    with memvir._turn:
+    train(memvir, ragged(0, 2))
+    done = threading.Event()
+
+    def work():
+        change(memvir)
+        done.set()
+
+    other = threading.Thread(target=work)
+    with memvir._turn.lock:
         other.start()
-        other.join(timeout=0.05)
-        assert other.is_alive()
+        assert not done.wait(timeout=0.3)
     other.join()
+    assert done.is_set()

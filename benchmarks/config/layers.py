@@ -117,10 +117,6 @@ def beside(path: Path, other: str) -> Path:
         ConfigError: there is none, or several of a powerful-benchmarker config.
     """
     stem = other.removesuffix(".yaml")
-    powerful = sorted(path.glob(f"config_*/{stem}.yaml"))
-    if len(powerful) > 1:
-        each = " and ".join(f"{file.parent.name}/{stem}" for file in powerful)
-        raise ConfigError(f"{other!r} is {each}: name one, or both")
     for candidate in (
         Path(other),
         path / f"{stem}.yaml",
@@ -129,11 +125,16 @@ def beside(path: Path, other: str) -> Path:
         OVERLAYS / f"{stem}.yaml",
         PRESETS.parent / f"{stem}.yaml",  # presets/default
         PRESETS / f"{stem}.yaml",  # cars196/default
-        *powerful,
     ):
         is_there = candidate.is_file() or _is_preset(candidate)
         if is_there and candidate.resolve() != path.resolve():
             return candidate
+    powerful = sorted(path.glob(f"config_*/{stem}.yaml"))
+    if len(powerful) == 1:
+        return powerful[0]
+    if powerful:
+        each = " and ".join(f"{file.parent.name}/{stem}" for file in powerful)
+        raise ConfigError(f"{other!r} is {each}: name one, or both")
     names = [f.stem for f in (*path.parent.glob("*.yaml"), *OVERLAYS.glob("*.yaml"))]
     names += [f"{f.parent.name}/default" for f in PRESETS.rglob(DEFAULT)]
     names += [f"{f.parent.name}/{f.stem}" for f in path.glob("config_*/*.yaml")]

@@ -17,7 +17,7 @@ CONFIG_FILE = "config.yaml"
 CHANGES = "changes.txt"
 
 
-def claim(folder: Path, config: Config) -> None:
+def claim(folder: Path, config: Config, from_best: bool = False) -> None:
     """Make the folder this config's.
 
     What does not matter to results can be changed later, seeds may be added and epochs,
@@ -25,7 +25,7 @@ def claim(folder: Path, config: Config) -> None:
     """
     path = folder / CONFIG_FILE
     if path.exists():
-        changed = changes(folder, config)
+        changed = changes(folder, config, from_best=from_best)
         if changed and is_in_use(folder):
             raise another_config(folder, changed)
         if not changed:
@@ -38,14 +38,17 @@ def claim(folder: Path, config: Config) -> None:
     save(config, path)
 
 
-def changes(folder: Path, config: Config, longer: bool = True) -> list[str]:
+def changes(
+    folder: Path, config: Config, longer: bool = True, from_best: bool = False
+) -> list[str]:
     """In what the folder's config is another, as far as results depend on it.
 
     Args:
-        longer: whether more epochs and another patience are no change.
+        longer: whether more epochs are no change.
+        from_best: whether another patience is none, as it begins anew.
     """
     old = load_saved(folder / CONFIG_FILE)
-    if longer:
+    if from_best:
         old = replace(old, patience=config.patience)
     if longer and config.num_epochs_train >= old.num_epochs_train:
         old = replace(old, num_epochs_train=config.num_epochs_train)

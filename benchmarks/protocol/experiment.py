@@ -63,7 +63,7 @@ def run(
         free_memory()
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        claim(folder, config)
+        claim(folder, config, from_best)
         environment.record(folder, device)
     for seed in config.seeds:
         for fold in folds_of(folds):

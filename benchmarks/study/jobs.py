@@ -44,7 +44,7 @@ class Job:
         """Of `python -m benchmarks`, run at the root of the checkout."""
         return [
             "run",
-            self.preset,
+            str(in_checkout(Path(self.preset))),
             *(f"--with={in_checkout(file)}" for file in self.files),
             f"--output={in_checkout(results / self.folder)}",
             f"experiment_name={self.name}",

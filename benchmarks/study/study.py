@@ -64,16 +64,21 @@ class Study:
             raise StudyError(f"{self.file}: expected one of {known}, got {stage!r}")
         if stage not in self._jobs:
             node = self.stages[stage]
-            jobs: dict[tuple[str, int], Job] = {}
-            for seed in node.seeds:
-                for job in self._expanded(node, {}, seed, [stage], []):
-                    if jobs.setdefault((job.key, seed), job) != job:
-                        raise StudyError(
-                            f"{self.file}, {stage}: two runs of other settings are "
-                            f"called {job.key}, seed {seed}: `name` must tell them "
-                            "apart"
-                        )
-            self._jobs[stage] = [*jobs.values()]
+            jobs = [
+                job
+                for seed in node.seeds
+                for job in self._expanded(node, {}, seed, [stage], [])
+            ]
+            named: dict[tuple[str, int], Job] = {}
+            for job in jobs:
+                seed = job.seed
+                if named.setdefault((job.key, seed), job) != job:
+                    raise StudyError(
+                        f"{self.file}, {stage}: two runs of other settings are "
+                        f"called {job.key}, seed {seed}: `name` must tell them "
+                        "apart"
+                    )
+            self._jobs[stage] = jobs
         return self._jobs[stage]
 
     def arms(self, of: str, context: Context, done: bool = True) -> list[Job]:
@@ -124,10 +129,10 @@ class Study:
         jobs = [job for of in names for job in self._agreeing(of, context)]
         if not jobs:
             raise StudyError(f"{self.file}: nothing to pick of {', '.join(names)}")
-        scores: dict[str, list[float]] = {}
+        scores: dict[str, dict[int, float]] = {}
         for job in jobs:
-            scores.setdefault(job.key, []).append(self.results.held_out(job))
-        best = max(scores, key=lambda key: fmean(scores[key]))
+            scores.setdefault(job.key, {})[job.seed] = self.results.held_out(job)
+        best = max(scores, key=lambda key: fmean(scores[key].values()))
         return Picked(next(j.context for j in jobs if j.key == best), best)
 
     def _expanded(
@@ -181,4 +186,5 @@ class Study:
 
 def _beside(name: str, base: Path) -> Path:
     """A file beside the one that names it, or what the benchmarks have by a name."""
-    return (base / name).resolve() if Path(name).suffix else Path(name)
+    is_file = Path(name).suffix in (".yaml", ".yml")
+    return (base / name).resolve() if is_file else Path(name)

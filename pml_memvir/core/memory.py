@@ -181,6 +181,11 @@ class SnapshotMemory:
         tracks = self.schedule.weights_track(slot), self.schedule.place(slot)[0]
         return dict(zip(VECTORS, tracks))
 
+    def opens_stretch(self, slot: int) -> bool:
+        """Whether a slot's class weights would be kept for those after it, too."""
+        shares = self.schedule.class_weights_every is not None
+        return shares and not (self.has_weights(slot) or self.is_spoilt(slot))
+
     def has_weights(self, slot: int) -> bool:
         """Whether an earlier snapshot has brought the class weights of this slot's."""
         return self._stretch_at(slot) == self.schedule.stretch(slot)

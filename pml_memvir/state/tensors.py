@@ -130,14 +130,16 @@ def load(
             f"MemVir's state must be of version {VERSION}, got {counters['version']}"
         )
     known = {name: value for name, value in counters.items() if value is not None}
+    text = in_text.unpack(state.get(TEXT))
+    if text is not None and "calls" in known:
+        calls = _calls(known["calls"], text.get("settings"), schedule)
+        known["calls"] = calls
     if lacking := missing(state):
         return Loaded(known, None, f"the checkpoint has no {', '.join(lacking)}")
-    text = in_text.unpack(state[TEXT])
     is_exact = all(value.dtype == torch.long for value in given.values())
     if text is None or not is_exact or len(known) < len(COUNTERS):
         return Loaded(known, None, _NO_MEMORY)
     if "batch_sizes" not in state:
-        known["calls"] = _calls(known["calls"], text.get("settings"), schedule)
         return Loaded(known, None, "the checkpoint holds no memory")
     in_text.check_settings(text.get("settings"), settings)
     saved = known["rank"], known["world_size"]

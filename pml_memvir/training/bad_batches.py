@@ -43,15 +43,13 @@ class BadBatches:
         """Where that is asked for, raise ValueError for NaN or infinity: it waits."""
         if self.choice != "raise":
             return
-        vectors = self._stored(embeddings.detach(), class_weights.detach())
-        numbers = [float(highest(x)[0]) for x in vectors]
-        named = zip(("embeddings", "class weights"), numbers)
-        bad = [name for name, number in named if not math.isfinite(number)]
+        named = {"embeddings": embeddings, "class weights": class_weights}
+        bad = [n for n, x in named.items() if not math.isfinite(highest(x.detach())[0])]
         if bad:
             raise ValueError(
-                f"the {' and '.join(bad)} of step {step} have NaN or infinity"
-                f'{self._in_dtype()}; with on_non_finite="{CHOICES[0]}" such a step '
-                "is not remembered, and the loss returned for a GradScaler to see"
+                f"the {' and '.join(bad)} of step {step} have NaN or infinity; with "
+                f'on_non_finite="{CHOICES[0]}" such a step is not remembered, and the '
+                "loss returned for a GradScaler to see"
             )
 
     def questions(
@@ -62,7 +60,9 @@ class BadBatches:
         What counts is what the memory would hold: its dtype may be too small, and so
         may that of the numbers that are kept with a snapshot.
         """
-        vectors = self._stored(outcome.class_weights, outcome.embeddings)
+        vectors = [outcome.class_weights, outcome.embeddings]
+        if (dtype := self._memory.storage.dtype) is not None:
+            vectors = [v.to(dtype) for v in vectors]
         if notes is not None:
             vectors += notes.terms, notes.lse, notes.lse_of_met
         if misfits is None:
@@ -109,18 +109,9 @@ class BadBatches:
                 self._has_warned = True
                 warn(
                     f"Step {step} has NaN or infinity in its embeddings or class "
-                    f"weights{self._in_dtype()}: MemVir does not remember it. "
-                    "Said once; num_non_finite counts them."
+                    "weights, or what memory_dtype cannot hold: MemVir does not "
+                    "remember it. Said once; num_non_finite counts them."
                 )
-
-    def _stored(self, *vectors: torch.Tensor) -> list[torch.Tensor]:
-        """As the memory would hold them."""
-        dtype = self._memory.storage.dtype
-        return [v if dtype is None else v.to(dtype) for v in vectors]
-
-    def _in_dtype(self) -> str:
-        dtype = self._memory.storage.dtype
-        return "" if dtype is None else f", in memory_dtype={dtype}"
 
 
 def highest(*tensors: torch.Tensor) -> torch.Tensor:

@@ -25,13 +25,7 @@ class Turn:
     """A lock for threads that take turns; a copy has one of its own."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *error: Any) -> None:
-        self._lock.release()
+        self.lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Turn, ()
@@ -42,7 +36,7 @@ def in_turn(method: Method) -> Method:
 
     @functools.wraps(method)
     def served(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._turn:
+        with self._turn.lock:  # in C, where no signal comes in between
             return method(self, *args, **kwargs)
 
     return served  # type: ignore[return-value]

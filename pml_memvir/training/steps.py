@@ -63,7 +63,7 @@ class Steps:
                 form, outcome.class_weights, len(batch.labels)
             )
         ask = self.bad.questions(outcome, notes, batch.misfits)
-        opens = is_remembered and not self.memory.has_weights(slot)
+        opens = is_remembered and self.memory.opens_stretch(slot)
 
         def leave() -> None:
             if is_remembered:
