@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pml_memvir import MemVir
+from pml_memvir.losses import Softmax
 
 from .catalog import (
     BY_NAME,
@@ -171,6 +172,24 @@ def test_bad_class_weights_spoil_the_stretch_they_open(algorithm, bad_step, met)
         met,
     ]
     assert seen[-1] == 2
+
+
+def test_class_weights_too_large_for_a_new_dtype_spoil_their_stretch(algorithm):
+    torch.manual_seed(0)
+    settings = {"class_weights_every": 4, "algorithm": algorithm}
+    memvir = MemVir(Softmax(NUM_CLASSES, EMBEDDING_SIZE).float(), 2, 3, **settings)
+    batches = [(x.float(), y) for x, y in ragged(0, 12)]
+    good = memvir.W.detach().clone()
+    for step, (x, y) in enumerate(batches):
+        with torch.no_grad():
+            memvir.W.copy_(1e6 * good if step == 4 else good)
+        if step == 6:  # a stretch has been opened, and goes on
+            state = memvir.state_dict()
+            settings["memory_dtype"] = torch.float16
+            memvir = MemVir(Softmax(NUM_CLASSES, EMBEDDING_SIZE), 2, 3, **settings)
+            memvir.load_state_dict(state)
+        assert all(loss.isfinite() for loss in train(memvir, [(x, y)]))
+    assert memvir.virtual_classes().steps == (8,)  # of step 12: step 4's is spoilt
 
 
 def test_class_weights_found_bad_later_take_their_snapshots_along():

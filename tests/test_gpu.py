@@ -15,7 +15,8 @@ from pml_memvir import MemVir
 from .catalog import CASES, NUM_CLASSES, batch, names, norm_softmax, ragged, train
 from .reference import NaiveMemVir
 from .test_against_reference import compare
-from .test_precision import Model, fit, needs_autocast_in
+from .test_autocast import needs_autocast_in
+from .test_precision import Model, fit
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")

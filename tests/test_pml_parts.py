@@ -1,4 +1,4 @@
-"""Reducers, miners, regularisers, distances and dtypes, which see grown tensors."""
+"""Reducers, miners, regularisers and distances, which see grown tensors."""
 
 from unittest import mock
 
@@ -255,80 +255,6 @@ def test_nothing_of_the_inner_loss_stays_changed_after_an_error(error):
         with pytest.raises(error):
             train(memvir, ragged(1, 1))
     assert set(memvir.loss.__dict__) == names and memvir.loss.num_classes == NUM_CLASSES
-
-
-# ---------------------------------------------------------------------- dtypes
-
-
-@pytest.mark.parametrize("case", CASES, ids=names)
-def test_class_weights_and_memory_follow_the_embeddings(case):
-    memvir = MemVir(case.loss().float(), num_steps=1, step_gap=0)
-    f32, f64 = torch.float32, torch.float64
-    for dtype in (f32, f32, f64, f64, f32, f32):  # up and down again
-        x, y = ragged(0, 1)[0]
-        x = x.to(dtype).requires_grad_()
-        memvir(x, y).backward()
-        assert x.grad.dtype == case.weight(memvir.loss).dtype == dtype
-        assert memvir.virtual_classes().class_weights.dtype == dtype
-        memvir.zero_grad()
-
-
-AUTOCAST = [case for case in CASES if case.name != "P2SGradLoss"]
-
-
-def under_autocast(function, x, y):
-    """A linear layer, then the loss, as a training loop under autocast has them."""
-    layer = torch.nn.Linear(x.shape[1], x.shape[1])
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = function(torch.nn.functional.normalize(layer(x)), y)
-    loss.backward()
-    return loss.detach(), layer.weight.grad
-
-
-@pytest.mark.filterwarnings("ignore:MemVir is called in evaluation")
-@pytest.mark.parametrize("case", AUTOCAST, ids=names)
-def test_cpu_autocast_spares_the_class_weights(case):
-    plain = case.loss().float()
-    x, y = ragged(0, 1)[0]
-    under_autocast(plain, x.float(), y)
-    assert case.weight(plain).dtype == torch.bfloat16  # what PML does
-    memvir = MemVir(case.loss().float(), num_steps=2, step_gap=0, warmup_steps=1)
-    for x, y in ragged(1, 5):
-        loss, grad = under_autocast(memvir, x.float(), y)
-        assert loss.isfinite() and grad.isfinite().all()
-        weight = case.weight(memvir.loss)
-        assert weight.dtype == weight.grad.dtype == torch.float32
-    assert memvir.num_virtual_steps == 2
-    memvir.eval()
-    under_autocast(memvir, x.float(), y)
-    assert case.weight(memvir.loss).dtype == torch.float32
-
-
-def test_autocast_changes_the_loss_by_rounding_only():
-    torch.manual_seed(0)
-    exact, rounded = (norm_softmax(num_steps=2, step_gap=0).float() for _ in range(2))
-    for x, y in ragged(0, 5):
-        expected = exact(x.float(), y)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            value = rounded(x.bfloat16(), y)
-        assert abs(value - expected) < 0.02 * expected
-
-
-@pytest.mark.parametrize("settings", [{}, {"class_weights_every": 2}], ids=str)
-@pytest.mark.parametrize("name", ["CosFaceLoss", "ProxyAnchorLoss"])
-def test_autocast_rounds_nothing_that_is_kept(name, settings):
-    """Embeddings of float32 give the same to the last bit, with or without it."""
-    made = []
-    for enabled in (False, True):
-        torch.manual_seed(0)
-        memvir = MemVir(BY_NAME[name].loss().float(), 2, 1, **settings)
-        mined = tuple(torch.tensor([0, 0, 1]) for _ in range(3))
-        values = []
-        for x, y in ragged(0, 9):
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-                values.append(memvir(x.float().requires_grad_(), y, mined))
-        made.append(torch.stack(values))
-    assert torch.equal(*made)
 
 
 # --------------------------------------------------- calls MemVir does not serve

@@ -1,4 +1,4 @@
-"""Mixed precision, compilation, and batches with NaN or infinity."""
+"""Compilation, torch.inference_mode, and batches with NaN or infinity."""
 
 import copy
 
@@ -16,14 +16,6 @@ FAST = [c for c in CASES if c.algorithm_used("auto") != "concatenation"]
 
 def names(case):
     return case.name
-
-
-def needs_autocast_in(dtype):
-    try:
-        with torch.autocast("cpu", dtype=dtype):
-            torch.ones(2, 2) @ torch.ones(2, 2)
-    except RuntimeError as error:
-        pytest.skip(f"this PyTorch: {error}")
 
 
 class Model(torch.nn.Module):
@@ -98,56 +90,6 @@ def test_a_compiled_loss_runs_as_it_is():
     assert compiled.state_dict().keys() == {
         f"_orig_mod.{name}" for name in memvir.state_dict()
     }
-
-
-# ------------------------------------------------------------------------ autocast
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("case", FAST, ids=names)
-def test_cpu_autocast(case, dtype, algorithm):
-    needs_autocast_in(dtype)
-    """The loss is computed in the class weights' dtype, as without autocast, of
-    embeddings that have been rounded; the weights stay what they are."""
-    torch.manual_seed(0)
-    loss = case.loss().float()
-    memvir = MemVir(loss, 2, 1, algorithm=algorithm)
-    expected = MemVir(copy.deepcopy(loss), 2, 1, algorithm=algorithm)
-    for x, y in ragged(0, 9):
-        rounded = x.to(dtype).requires_grad_()
-        with torch.autocast("cpu", dtype=dtype):
-            value = memvir(rounded, y)
-        value.backward()
-        plain = rounded.detach().float().requires_grad_()
-        reference = expected(plain, y)
-        reference.backward()
-        if memvir.algorithm_used != "concatenation":
-            assert torch.equal(value.float(), reference)
-            assert relative_error(rounded.grad.float(), plain.grad) < 0.01
-        assert case.weight(memvir.loss).dtype == torch.float32
-    assert memvir.num_virtual_steps == 2
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_training_under_autocast_is_close_to_training_without(dtype):
-    needs_autocast_in(dtype)
-    model, plain = (Model(num_steps=2, step_gap=1) for _ in range(2))
-    values = fit(model, model, 30, dtype=dtype)
-    expected = fit(plain, plain, 30)
-    assert torch.allclose(values, expected, rtol=0.05)
-    assert model.loss.W.dtype == torch.float32
-
-
-def test_a_grad_scaler_finds_its_scale():
-    """Too large a scale overflows; steps are skipped, and nothing is poisoned."""
-    if not hasattr(torch.amp, "GradScaler"):
-        pytest.skip("this PyTorch has a GradScaler for CUDA only")
-    model = Model(num_steps=2, step_gap=1)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=1000)
-    values = fit(model, model, 40, scaler, dtype=torch.float16)
-    assert scaler.get_scale() < 2.0**40 and values.isfinite().all()
-    assert model.loss.num_non_finite == 0  # gradients overflowed, not embeddings
-    assert all(p.isfinite().all() for p in model.parameters())
 
 
 def test_inference_mode_in_between():

@@ -1,7 +1,7 @@
-"""docs/results: every table is one that `report` makes of the committed results.
+"""The project's own study, and docs/results.
 
-And so are the marked tables of other pages. The committed CSV files have all numbers to
-the last digit.
+Each table is one that `report` makes of the committed results, and so are the marked
+tables of other pages. The committed CSV files have all numbers to the last digit.
 """
 
 import contextlib
@@ -12,12 +12,15 @@ import pytest
 import yaml
 
 from benchmarks.commands.studies import OURS
-from benchmarks.config import differences, load, load_saved
+from benchmarks.config import differences, load_saved
 from benchmarks.report.markdown import as_markdown
 from benchmarks.report.pack import read_pack
 from benchmarks.report.runs import read
 from benchmarks.study import NotPicked, Study, reports
+from benchmarks.study.settings import Picked
 from benchmarks.study.tables import Tables
+
+from .study_runs import config
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -31,21 +34,84 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def tables():
-    return Tables(Study(OURS))
+def ours():
+    return Study(OURS)
 
 
-def test_every_experiment_is_one_of_the_protocol(tmp_path):
+@pytest.fixture(scope="module")
+def tables(ours):
+    return Tables(ours)
+
+
+def test_every_run_has_a_config_of_its_own(ours):
+    pytest.importorskip("torchvision", reason="transforms are torchvision's")
+    for stage in ours.stages:
+        try:
+            jobs = ours.jobs(stage)
+        except NotPicked:  # what it needs is not run yet
+            assert stage in ("photographs-main", "photographs-more")
+            continue
+        assert jobs and len({(job.key, job.seed) for job in jobs}) == len(jobs)
+        seeds = [job.seed for job in jobs]
+        assert seeds == sorted(seeds)
+        assert (seeds == [100] * len(jobs)) == jobs[0].folder.endswith("tuning")
+        by_name = {job.name: job for job in jobs}
+        for name in by_name if "class-weights-once" not in stage else ():
+            made = config(by_name[name], ours.results.folder)
+            assert made.experiment_name == name
+
+
+@pytest.mark.parametrize("stage", ["glyphs-main", "emoji-main", "emoji-factors"])
+def test_arms_differ_in_memvir_and_rates_alone(ours, stage):
+    if stage.startswith("emoji"):
+        pytest.importorskip("torchvision", reason="transforms are torchvision's")
+    jobs = ours.jobs(stage)
+    for plain, memvir in zip(jobs[::2], jobs[1::2], strict=True):
+        one, other = (config(job, ours.results.folder) for job in (plain, memvir))
+        assert memvir.baseline == plain.name and memvir.seed == plain.seed
+        changed = {line.split(":")[0].split(".")[0] for line in differences(one, other)}
+        assert {"experiment_name", "baseline", "loss_funcs"} <= changed
+        assert changed <= {"experiment_name", "baseline", "loss_funcs", "optimizers"}
+        (inner,), (wrapped,) = one.loss_funcs.values(), other.loss_funcs.values()
+        assert wrapped["MemVir"]["loss"] == {k: v for k, v in [*inner.items()][:1]}
+
+
+@pytest.mark.parametrize("dataset, trials", [("glyphs", 6), ("emoji", 5)])
+def test_arms_have_as_many_trials(ours, dataset, trials):
+    plain = ours.jobs(f"{dataset}-tune-plain")
+    memvir = ours.jobs(f"{dataset}-tune-memvir") + ours.jobs(f"{dataset}-tune-more")
+    losses = {job.context["loss"] for job in plain}
+    assert len(plain) == len(memvir) == trials * len(losses)
+    assert len({job.overrides + (job.preset,) for job in plain + memvir}) == (
+        len(plain) + len(memvir)
+    )
+
+
+def test_controls_are_at_the_rates_of_the_other_arm(ours):
+    """The plain losses at those of the arm with MemVir, and the reverse."""
+    for stage, mine in (
+        ("glyphs-controls", "plain"),
+        ("emoji-controls", "plain"),
+        ("glyphs-controls-memvir", "memvir"),
+    ):
+        for job in ours.jobs(stage):
+            plain, memvir = job.context["plain"].rates, job.context["memvir"].rates
+            assert plain != memvir and isinstance(job.context["plain"], Picked)
+            rates = memvir if mine == "plain" else plain
+            assert job.overrides[:3] == tuple(rates.overrides)
+            assert job.name.endswith(f"+{rates}")
+
+
+def test_every_experiment_is_one_of_the_protocol(ours, tmp_path):
     """And was run with the settings that the study's file gives it."""
     pytest.importorskip("torchvision", reason="transforms are torchvision's")
-    study = Study(OURS)
     jobs = {}
-    for stage in study.stages:
+    for stage in ours.stages:
         with contextlib.suppress(NotPicked):  # of stages that others are to be run for
-            for job in study.jobs(stage):
+            for job in ours.jobs(stage):
                 jobs.setdefault(job.key, []).append(job)
     there = 0
-    for file in study.results.folder.glob("*.csv.gz"):
+    for file in ours.results.folder.glob("*.csv.gz"):
         for stored in read_pack(file):
             there += 1
             path = tmp_path / "config.yaml"
@@ -54,9 +120,7 @@ def test_every_experiment_is_one_of_the_protocol(tmp_path):
             key = f"{file.name.partition('.')[0]}/{saved.experiment_name}"
             seeds = {seed for seed, _ in stored.histories}
             assert seeds <= set(saved.seeds) <= {job.seed for job in jobs[key]}, key
-            _, preset, *rest = jobs[key][0].arguments(study.results.folder)
-            files = [a.removeprefix("--with=") for a in rest if a.startswith("--with=")]
-            wanted = load(preset, files, [a for a in rest if not a.startswith("--")])
+            wanted = config(jobs[key][0], ours.results.folder)
             changed = differences(saved, wanted)
             assert not [line for line in changed if not line.startswith("seeds")], key
     assert there >= 157

@@ -4,12 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.commands.studies import OURS
-from benchmarks.config import differences
 from benchmarks.study import NotPicked, Study, StudyError
-from benchmarks.study.settings import Picked
 
-from .study_runs import config, finish, study
+from .study_runs import finish, study
 
 TUNED = """
 stages:
@@ -218,70 +215,3 @@ def test_files_that_are_included(tmp_path):
     assert (other.preset, other.files[0].name) == ("z/x", "z_runs.yaml")
     with pytest.raises(StudyError, match="missing.yaml is no study"):
         Study(tmp_path / "missing.yaml")
-
-
-# The project's own study
-
-
-@pytest.fixture(scope="module")
-def ours():
-    return Study(OURS)
-
-
-def test_every_run_has_a_config_of_its_own(ours):
-    pytest.importorskip("torchvision", reason="transforms are torchvision's")
-    for stage in ours.stages:
-        try:
-            jobs = ours.jobs(stage)
-        except NotPicked:  # what it needs is not run yet
-            assert stage in ("photographs-main", "photographs-more")
-            continue
-        assert jobs and len({(job.key, job.seed) for job in jobs}) == len(jobs)
-        seeds = [job.seed for job in jobs]
-        assert seeds == sorted(seeds)
-        assert (seeds == [100] * len(jobs)) == jobs[0].folder.endswith("tuning")
-        by_name = {job.name: job for job in jobs}
-        for name in by_name if "class-weights-once" not in stage else ():
-            made = config(by_name[name], ours.results.folder)
-            assert made.experiment_name == name
-
-
-@pytest.mark.parametrize("stage", ["glyphs-main", "emoji-main", "emoji-factors"])
-def test_arms_differ_in_memvir_and_rates_alone(ours, stage):
-    if stage.startswith("emoji"):
-        pytest.importorskip("torchvision", reason="transforms are torchvision's")
-    jobs = ours.jobs(stage)
-    for plain, memvir in zip(jobs[::2], jobs[1::2], strict=True):
-        one, other = (config(job, ours.results.folder) for job in (plain, memvir))
-        assert memvir.baseline == plain.name and memvir.seed == plain.seed
-        changed = {line.split(":")[0].split(".")[0] for line in differences(one, other)}
-        assert {"experiment_name", "baseline", "loss_funcs"} <= changed
-        assert changed <= {"experiment_name", "baseline", "loss_funcs", "optimizers"}
-        (inner,), (wrapped,) = one.loss_funcs.values(), other.loss_funcs.values()
-        assert wrapped["MemVir"]["loss"] == {k: v for k, v in [*inner.items()][:1]}
-
-
-@pytest.mark.parametrize("dataset, trials", [("glyphs", 6), ("emoji", 5)])
-def test_arms_have_as_many_trials(ours, dataset, trials):
-    plain = ours.jobs(f"{dataset}-tune-plain")
-    memvir = ours.jobs(f"{dataset}-tune-memvir") + ours.jobs(f"{dataset}-tune-more")
-    losses = {job.context["loss"] for job in plain}
-    assert len(plain) == len(memvir) == trials * len(losses)
-    assert len({job.overrides + (job.preset,) for job in plain + memvir}) == (
-        len(plain) + len(memvir)
-    )
-
-
-def test_controls_are_at_the_rates_of_the_other_arm(ours):
-    """The plain losses at those of the arm with MemVir, and the reverse."""
-    for stage, mine in (
-        ("glyphs-controls", "plain"),
-        ("emoji-controls", "plain"),
-        ("glyphs-controls-memvir", "memvir"),
-    ):
-        for job in ours.jobs(stage):
-            plain, memvir = job.context["plain"].rates, job.context["memvir"].rates
-            assert plain != memvir and isinstance(job.context["plain"], Picked)
-            rates = memvir if mine == "plain" else plain
-            assert job.overrides[:3] == tuple(rates.overrides)
-            assert job.name.endswith(f"+{rates}")

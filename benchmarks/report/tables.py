@@ -49,16 +49,17 @@ def summary(report: Report, dataset: str, selection: str, arms: Arms) -> pd.Data
     """A row an arm: the primary metric's difference to the baseline, and means."""
     ending, rows = overlays(report, arms), []
     difference = f"{metric_label(report.primary)} diff."
+    primary = report.metrics.index(report.primary)
     for name, kind in arms:
         own, delta = zip(
             *(report.numbers(dataset, selection, name, kind, m) for m in report.metrics)
         )
-        of_primary = delta[report.metrics.index(report.primary)]
+        of_primary = delta[primary]
         label = report.runs.experiments.arm[name].removesuffix(ending)
         compared = name in report.baselines and of_primary.n
         row = {"mean": label if kind == "single" else f"{label}, {kind}"}
         row[difference] = cells.difference(of_primary) if compared else ""
-        if compared and of_primary.n != own[report.metrics.index(report.primary)].n:
+        if compared and of_primary.n != own[primary].n:
             row[difference] += f", of {of_primary.n}"
         row["n"] = cells.span(s.n for s in own)
         row |= {

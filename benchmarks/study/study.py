@@ -71,12 +71,10 @@ class Study:
             ]
             named: dict[tuple[str, int], Job] = {}
             for job in jobs:
-                seed = job.seed
-                if named.setdefault((job.key, seed), job) != job:
+                if named.setdefault((job.key, job.seed), job) != job:
                     raise StudyError(
-                        f"{self.file}, {stage}: two runs of other settings are "
-                        f"called {job.key}, seed {seed}: `name` must tell them "
-                        "apart"
+                        f"{self.file}, {stage}: two runs of other settings are called "
+                        f"{job.key}, seed {job.seed}: `name` must tell them apart"
                     )
             self._jobs[stage] = jobs
         return self._jobs[stage]

@@ -100,6 +100,11 @@ class Contents:
         some_tensors = (self.tensors[name] for name in some)
         return sum(0 if t.is_inference() else t._version for t in some_tensors)
 
+    def spoil(self, weights_track: int, cell: int) -> None:
+        """Mark a stretch, whose class weights have NaN or infinity, as such."""
+        stretch = self.stretches[weights_track, cell]
+        self.stretches[weights_track, cell] = min(stretch, spoilt(stretch))
+
     def filled(self) -> list[list[int]]:
         """Track and cell of each snapshot."""
         return numpy.argwhere(self.batch_sizes).tolist()

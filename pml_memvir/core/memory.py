@@ -167,9 +167,7 @@ class SnapshotMemory:
             for track, sizes in enumerate(contents.batch_sizes):
                 if self.schedule.weights_track(track) == weights_track:
                     sizes[cell] = 0
-            contents.stretches[weights_track, cell] = spoilt(
-                self.schedule.stretch(slot)
-            )
+            contents.spoil(weights_track, cell)
 
     def fetch_ahead(self, slot: int) -> None:
         """Begin to copy what this slot will meet, if it lies on another device."""

@@ -122,9 +122,12 @@ class Storage:
         placed = replace(contents, tensors=made, size=size)
         if had is not None and (had.dtype, had.exact) != (size.dtype, size.exact):
             placed.batch_sizes = placed.batch_sizes.copy()
+            placed.stretches = placed.stretches.copy()
             for track, cell in placed.filled():
-                if placed.first_bad(self.schedule, track, cell):
+                if bad := placed.first_bad(self.schedule, track, cell):
                     placed.batch_sizes[track, cell] = 0  # too large for the dtype
+                    if bad == "class_weights" and self.schedule.class_weights_every:
+                        placed.spoil(self.schedule.weights_track(track), cell)
         return placed
 
     def read(self, tracks: Mapping[str, int]) -> Tensors:

@@ -132,8 +132,7 @@ def load(
     known = {name: value for name, value in counters.items() if value is not None}
     text = in_text.unpack(state.get(TEXT))
     if text is not None and "calls" in known:
-        calls = _calls(known["calls"], text.get("settings"), schedule)
-        known["calls"] = calls
+        known["calls"] = _calls(known["calls"], text.get("settings"), schedule)
     if lacking := missing(state):
         return Loaded(known, None, f"the checkpoint has no {', '.join(lacking)}")
     is_exact = all(value.dtype == torch.long for value in given.values())
@@ -186,10 +185,8 @@ _NO_MEMORY = (
 
 
 def _calls(calls: int, theirs: Any, schedule: Schedule) -> int:
-    """Calls of another MemVir, as so many of one with this schedule: at the same step.
-
-    Its other settings say nothing of a step that has no memory.
-    """
+    """Calls of a MemVir with `theirs`, as those of one with this schedule: at the
+    same step, of which a memory that is left out needs nothing else."""
     a_step = schedule.accumulation_steps
     if isinstance(theirs, dict):
         a_step = integer("accumulation_steps", theirs.get("accumulation_steps", 1), 1)
