@@ -17,7 +17,8 @@ from rich.console import Console
 pytest.importorskip("resvg_py", reason="renders the emoji")
 
 from benchmarks.datasets import emoji as module  # noqa: E402
-from benchmarks.datasets import emoji_packages  # noqa: E402
+from benchmarks.datasets import npm  # noqa: E402
+from benchmarks.datasets.archives import CHUNK  # noqa: E402
 from benchmarks.datasets.emoji import VENDORS, Emoji  # noqa: E402
 from benchmarks.datasets.emoji_packages import PACKAGES  # noqa: E402
 from benchmarks.datasets.emoji_rendering import Drawing, render_all  # noqa: E402
@@ -93,7 +94,7 @@ def pack(folder, package, files=None, **about):
     """Write the package's .tgz file."""
     about = {"version": package.version, "license": package.licence, **about}
     files = {"package.json": {"name": package.name, **about}, **(files or {})}
-    path = folder / f"{package.vendor}-{about['version']}.tgz"
+    path = folder / f"{package.short_name}-{about['version']}.tgz"
     with tarfile.open(path, "w:gz") as archive:
         for name, value in files.items():
             data = json.dumps(value).encode()
@@ -107,14 +108,15 @@ def pack(folder, package, files=None, **about):
 def archives(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archives")
     for package in PACKAGES:
-        pack(folder, package, contents(package.vendor))
+        pack(folder, package, contents(package.short_name))
     return [folder]
 
 
 @pytest.fixture(scope="module")
 def root(archives, tmp_path_factory):
     folder = tmp_path_factory.mktemp("emoji")
-    return module.prepare(folder, archives, Console(quiet=True)).parent
+    Emoji(folder, archives=archives)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +212,9 @@ def test_unknown_split(root):
 
 
 def test_two_renderings_are_the_same_to_the_byte(root, archives, tmp_path):
-    again = module.prepare(tmp_path, archives, Console(quiet=True))
-    assert again.read_bytes() == (root / "emoji.npz").read_bytes()
+    Emoji(tmp_path, archives=archives)
+    again, first = tmp_path / "emoji.npz", root / "emoji.npz"
+    assert again.read_bytes() == first.read_bytes()
 
 
 def test_rendered_once(root, everything, monkeypatch):
@@ -261,7 +264,7 @@ def test_a_failed_write_leaves_the_old_file(root, archives, tmp_path, monkeypatc
 def test_licences(root):
     text = (root / "LICENSES").read_text()
     for package in PACKAGES:
-        assert f"package: {package}\n  author: by {package.vendor}\n" in text
+        assert f"package: {package}\n  author: by {package.short_name}\n" in text
         assert f"licence: {package.licence}\n" in text
 
 
@@ -345,7 +348,10 @@ NOTO = PACKAGES[0]
         (lambda p: p.write_bytes(b"no archive"), "is not a sound npm package"),
         (lambda p: pack(p.parent, NOTO, license="other"), "expected licence Apache"),
         (lambda p: pack(p.parent, NOTO), "has no icons.json nor info.json"),
-        (lambda p: pack(p.parent, NOTO, {"icons.json": []}), "not a JSON object"),
+        (
+            lambda p: pack(p.parent, NOTO, {"icons.json": [], "info.json": {}}),
+            "not a JSON object",
+        ),
         (
             lambda p: pack(
                 p.parent, NOTO, {**contents("noto"), "chars.json": {"1f600": 5}}
@@ -373,10 +379,19 @@ def test_bad_archives(change, message, archives, tmp_path):
     assert not (tmp_path / "root" / "emoji.npz").exists()
 
 
-def test_too_large_an_archive(archives, monkeypatch):
-    monkeypatch.setattr(emoji_packages, "MAX_SIZE", 1000)
+def test_files_may_be_larger_than_a_header(root, archives, tmp_path):
+    for path in archives[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    large = {**contents("noto"), "info.json": {"name": "x" * (CHUNK + 1)}}
+    pack(tmp_path, NOTO, large)
+    made = Emoji(tmp_path / "root", "train+test", archives=[tmp_path])
+    assert np.array_equal(made.images, Emoji(root, "train+test").images)
+
+
+def test_too_large_an_archive(archives, tmp_path, monkeypatch):
+    monkeypatch.setattr(npm, "MAX_SIZE", 1000)
     with pytest.raises(DatasetError, match="over 1000 bytes"):
-        emoji_packages.read_all(archives)
+        Emoji(tmp_path, archives=archives)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the npm of this test is a Unix script")

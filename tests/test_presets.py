@@ -19,7 +19,7 @@ from pml_memvir import MemVir
 
 PHOTOGRAPHS = ("cub200_2010", "cars196_half")
 PAPERS = ("cub200", "cars196", "sop", "inshop")
-DATASETS = (*PAPERS, *PHOTOGRAPHS, "emoji", "glyphs")
+DATASETS = (*PAPERS, *PHOTOGRAPHS, "emoji", "glyphs", "kanji")
 LOSSES = {
     "softmax": "Softmax",
     "norm_softmax": "NormSoftmax",

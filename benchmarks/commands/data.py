@@ -13,9 +13,16 @@ from . import options
 ROOT = click.option(
     "--root", type=options.FOLDER, help="Its folder.  [default: data/NAME]"
 )
-NAMES = ["cub200", "cars196", "sop", "inshop", "folders", "emoji", "glyphs"]
+NAMES = ["cub200", "cars196", "sop", "inshop", "folders", "emoji", "glyphs", "kanji"]
 PROBLEMS_SHOWN = 5
 NAME = click.argument("name", type=click.Choice(NAMES))
+
+
+def _rendered() -> dict[str, Any]:
+    from .. import datasets
+
+    all_of_them = (datasets.Emoji, datasets.Glyphs, datasets.Kanji)
+    return {cls.__name__.lower(): cls for cls in all_of_them}
 
 
 @click.group()
@@ -31,8 +38,8 @@ def data() -> None:
     "archives",
     multiple=True,
     type=options.existing(),
-    help="A file that you have downloaded (for emoji, or a folder of them); can be "
-    "given several times.",
+    help="A file that you have downloaded (for emoji and kanji, or a folder of them); "
+    "can be given several times.",
 )
 @click.option(
     "--annotations",
@@ -49,19 +56,19 @@ def prepare(
 ) -> None:
     """Unpack archives into the layout that the loaders read, and check the counts.
 
-    Emoji fetches its packages with npm, or takes them as --archive; Glyphs needs none.
+    Emoji and Kanji fetch packages with npm, or take them as --archive; Glyphs needs
+    none.
     NAME folders is for images of your own, the configs' ImageFolders.
     """
-    from .. import datasets
-    from ..datasets import emoji
     from ..datasets import prepare as preparing
 
     console, root = plain_console(), root or Path("data") / name
-    if name == "emoji":
-        emoji.prepare(root, list(archives) or None, console)
-    elif name == "glyphs":
-        datasets.Glyphs(root)
-        console.print(f"{root} is ready")
+    if name in (rendered := _rendered()):
+        given: dict[str, Any] = {"archives": archives} if archives else {}
+        made = rendered[name](root, "train+test", **given)
+        classes = len(made.class_names)
+        found = f"{root}: {len(made):,} images of {classes:,} classes"
+        console.print(found, soft_wrap=True)
     else:
         preparing.prepare(name, root, list(archives), annotations, download, console)
 
@@ -72,13 +79,12 @@ def prepare(
 @click.option("--no-decode", is_flag=True, help="Do not read the images, only count.")
 def verify(name: str, root: Path | None, no_decode: bool) -> None:
     """Count classes and images against the published numbers, and read every image."""
-    from .. import datasets
     from ..datasets import verify as verifying
     from ..datasets.prepare import DATASETS
 
-    ours: dict[str, Any] = {"emoji": datasets.Emoji, "glyphs": datasets.Glyphs}
     console, root = plain_console(), root or Path("data") / name
-    rows = verifying.verify(name, root, console, not no_decode, {**DATASETS, **ours})
+    known = {**DATASETS, **_rendered()}
+    rows = verifying.verify(name, root, console, not no_decode, known)
     console.print(verifying.table(rows), highlight=False, soft_wrap=True)
     for row in rows:
         for problem in row.problems[:PROBLEMS_SHOWN]:

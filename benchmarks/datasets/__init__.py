@@ -7,6 +7,7 @@ from .errors import DatasetError
 from .folders import ImageFolders
 from .glyphs import Glyphs
 from .inshop import InShop
+from .kanji import Kanji
 from .sop import StanfordOnlineProducts
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "Glyphs",
     "ImageFolders",
     "InShop",
+    "Kanji",
     "StanfordOnlineProducts",
 ]

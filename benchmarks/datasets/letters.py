@@ -7,6 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -87,16 +88,13 @@ def draw_all(letters: Iterable[str]) -> list[Picture]:
         path = font_folder() / name
         font = TTFont(path)
         names, glyphs = font.getBestCmap(), font.getGlyphSet()
-        faces = {
-            size: ImageFont.truetype(str(path), size)
-            for size in range(8, FONT_SIZE + 1)
-        }
+        faces = sizes(path, FONT_SIZE)
         for letter in letters:
             if ord(letter) not in names:
                 continue
             outline = _outline(glyphs, names[ord(letter)])
             if outline:
-                pictures.append(Picture(letter, name, outline, _draw(letter, faces)))
+                pictures.append(Picture(letter, name, outline, draw(letter, faces)))
     return pictures
 
 
@@ -132,7 +130,13 @@ def _outline(glyphs: object, name: str) -> Outline:
     )
 
 
-def _draw(letter: str, faces: dict[int, ImageFont.FreeTypeFont]) -> np.ndarray:
+def sizes(font: Path | BytesIO, largest: int) -> dict[int, ImageFont.FreeTypeFont]:
+    """A font in all sizes to draw in."""
+    first = ImageFont.truetype(font, largest)
+    return {size: first.font_variant(size=size) for size in range(8, largest + 1)}
+
+
+def draw(letter: str, faces: dict[int, ImageFont.FreeTypeFont]) -> np.ndarray:
     """Dark ink on white paper, centred; smaller where the letter would not fit."""
     room = SIZE - 2 * MARGIN
     for size in sorted(faces, reverse=True):

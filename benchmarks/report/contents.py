@@ -22,6 +22,7 @@ DATASETS = {
     "InShop": "inshop",
     "Emoji": "emoji",
     "Glyphs": "glyphs",
+    "Kanji": "kanji",
 }
 # Folds of the split managers whose config does not say how many.
 DEFAULT_FOLDS = {"ClassDisjointSplitManager": 4}
