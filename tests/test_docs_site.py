@@ -215,7 +215,7 @@ def test_configs_are_as_the_page_says(tmp_path):
             for loss in re.findall(r"`(\w+)`", losses) or [""]:
                 said[data_set, loss] = [None if n == "-" else int(n) for n in numbers]
     presets = [name for name in preset_names() if name.endswith("_memvir")]
-    assert len(presets) == 48
+    assert len(presets) == 54
     thinned = {"snapshot_every": 1, "class_weights_every": None}
     for name in presets:
         data_set, loss = name.removesuffix("_memvir").split("/")
