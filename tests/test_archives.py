@@ -36,6 +36,21 @@ def test_damaged_archive(write, damage, tmp_path, small_counts, console):
     assert os.listdir(tmp_path) == ["CUB.tgz"]
 
 
+@pytest.mark.parametrize(
+    "offset, value, message",
+    [(6, 1, "is encrypted, password required"), (8, 9, "compression method is not")],
+)
+def test_zip_that_another_program_extracts(offset, value, message, tmp_path, console):
+    archive = small.write_zip(tmp_path / "sop.zip", small.sop())
+    content = bytearray(archive.read_bytes())
+    for entry, at in ((b"PK\3\4", offset), (b"PK\1\2", offset + 2)):
+        content[content.index(entry) + at] = value
+    archive.write_bytes(content)
+    with pytest.raises(DatasetError, match=f"(?s){message}.*with another program"):
+        prepare("sop", tmp_path / "sop", [archive], console=console)
+    assert os.listdir(tmp_path) == ["sop.zip"]
+
+
 def test_damaged_header_is_not_the_end(tmp_path, console):
     archive = small.write_tar(tmp_path / "CUB.tgz", small.cub())
     with tarfile.open(archive) as file:

@@ -297,6 +297,12 @@ def test_image_that_cannot_be_decoded(workers, cub):
         next(iter(loader))
 
 
+def test_image_larger_than_pillow_takes(cub, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(DatasetError, match="(?s)jpg: Image size .* pixels.*smaller"):
+        CUB200(cub, "train")[0]
+
+
 def test_images_that_do_not_fit_into_memory_are_not_kept(tmp_path, monkeypatch):
     """Also by a config, for folders of one's own."""
     pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")

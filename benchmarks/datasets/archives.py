@@ -91,6 +91,11 @@ def extract(archive: Path, folder: Path, progress: Progress) -> None:
     except Exception as error:  # each decompressor has its own
         if isinstance(error, OSError) and error.errno is not None:  # a full disk, say
             raise DatasetError(f"{archive} cannot be extracted: {error}") from error
+        if isinstance(error, RuntimeError):  # of zipfile: a password, a compression
+            raise DatasetError(
+                f"{archive} cannot be extracted: {error}",
+                "Extract it with another program, and name a tar or zip file of that",
+            ) from error
         raise DatasetError(f"{archive} is damaged: {error!r}", REMEDY) from error
 
 

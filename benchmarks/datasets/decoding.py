@@ -65,6 +65,8 @@ def read_image(path: str | os.PathLike[str]) -> tuple[Image.Image, str]:
             return _on_white(upright).convert("RGB"), mode
     except MemoryError:
         raise
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"{os.fspath(path)}: {error}", "Make it smaller") from error
     except Exception as error:  # a damaged image raises almost anything
         raise DatasetError(
             f"{os.fspath(path)} cannot be read as an image: {error!r}",

@@ -56,7 +56,8 @@ class ImageFolders(ImageFiles):
     def generate_split(self) -> None:
         parts = self._halves() if self.halves else self._parts()
         names = {part: list(dict.fromkeys(map(nfc, parts[part]))) for part in parts}
-        shared = [name for name in names["test"] if name in set(names["train"])]
+        trained = set(names["train"])
+        shared = [name for name in names["test"] if name in trained]
         if shared and not self.allow_shared_classes:
             raise DatasetError(
                 f"{self.root}: {len(shared):,} classes are in both train and test, "

@@ -78,6 +78,9 @@ def write(
         the figures.
     """
     output.mkdir(parents=True, exist_ok=True)
+    write_text(output / "report.csv", values_csv(report))
+    write_text(output / "summary.csv", summary_csv(report))
+    write_text(output / "report.tex", as_latex(report))
     for path in output.iterdir():  # of a report of other experiments
         if OURS.fullmatch(path.name):
             path.unlink()
@@ -88,9 +91,6 @@ def write(
             write_png(made[-1], figure, dpi=dots)
     names = [path.name for path in made]
     write_text(output / "report.md", as_markdown(report, names))
-    write_text(output / "report.csv", values_csv(report))
-    write_text(output / "summary.csv", summary_csv(report))
-    write_text(output / "report.tex", as_latex(report))
     write_text(output / "report.html", as_page(report, made, further))
     return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy
@@ -109,17 +110,31 @@ class Contents:
         """Track and cell of each snapshot."""
         return numpy.argwhere(self.batch_sizes).tolist()
 
-    def first_bad(self, schedule: Schedule, track: int, cell: int) -> str:
-        """The name of a tensor that has NaN or infinity in a filled cell, or ""."""
-        tensors, weights_track = self.tensors, schedule.weights_track(track)
-        met = self.batch_sizes[track].nonzero()[0].tolist()
-        numbers = {
-            "class_weights": tensors["class_weights"][weights_track, cell],
-            "embeddings": tensors["embeddings"][track, cell],
-            "terms": tensors["terms"][track, cell],
-            "lse": tensors["lse"][track, cell][:, met],
-        }
-        return next((n for n, x in numbers.items() if not x.isfinite().all()), "")
+    def bad(self, schedule: Schedule) -> Iterator[tuple[str, int, int]]:
+        """Each snapshot that has NaN or infinity: name of a tensor, track and cell.
+
+        Of snapshots that are emptied meanwhile nothing is looked at any more.
+        """
+        tensors = self.tensors
+
+        @cache  # as many snapshots may share them
+        def has_good_weights(weights_track: int, cell: int) -> bool:
+            return bool(tensors["class_weights"][weights_track, cell].isfinite().all())
+
+        for track, cell in self.filled():
+            if not has_good_weights(schedule.weights_track(track), cell):
+                yield "class_weights", track, cell
+                continue
+            met = self.batch_sizes[track].nonzero()[0].tolist()
+            numbers = {
+                "embeddings": tensors["embeddings"][track, cell],
+                "terms": tensors["terms"][track, cell],
+                "lse": tensors["lse"][track, cell][:, met],
+            }
+            for name, of_cell in numbers.items():
+                if not of_cell.isfinite().all():
+                    yield name, track, cell
+                    break
 
 
 def spoilt(stretch: int) -> int:

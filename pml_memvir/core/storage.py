@@ -123,11 +123,10 @@ class Storage:
         if had is not None and (had.dtype, had.exact) != (size.dtype, size.exact):
             placed.batch_sizes = placed.batch_sizes.copy()
             placed.stretches = placed.stretches.copy()
-            for track, cell in placed.filled():
-                if bad := placed.first_bad(self.schedule, track, cell):
-                    placed.batch_sizes[track, cell] = 0  # too large for the dtype
-                    if bad == "class_weights" and self.schedule.class_weights_every:
-                        placed.spoil(self.schedule.weights_track(track), cell)
+            for name, track, cell in placed.bad(self.schedule):
+                placed.batch_sizes[track, cell] = 0  # too large for the dtype
+                if name == "class_weights" and self.schedule.class_weights_every:
+                    placed.spoil(self.schedule.weights_track(track), cell)
         return placed
 
     def read(self, tracks: Mapping[str, int]) -> Tensors:

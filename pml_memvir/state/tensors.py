@@ -240,5 +240,5 @@ def _check_values(contents: Contents, num_classes: int, schedule: Schedule) -> N
         labels = contents.tensors["labels"][track, cell, :size]
         if not bool(((labels >= 0) & (labels < num_classes)).all()):
             raise ValueError(f"the memory's labels must be 0 to {num_classes - 1}")
-        if name := contents.first_bad(schedule, track, cell):
-            raise ValueError(f"the memory's {name} have NaN or infinity")
+    for name, *_ in contents.bad(schedule):
+        raise ValueError(f"the memory's {name} have NaN or infinity")
