@@ -136,5 +136,7 @@ def test_commands(archives, tmp_path):
     there = ["kanji", "--root", str(tmp_path / "root")]
     result = run(["data", "prepare", *there, "--archive", str(archives)])
     assert "96 images of 6 classes" in result.output
+    result = run(["data", "prepare", *there, "--download"])
+    assert result.exit_code == 2 and "kanji takes --archive only" in result.output
     result = run(["data", "verify", *there])
     assert result.exit_code == 0 and "48" in result.output

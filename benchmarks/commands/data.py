@@ -57,13 +57,15 @@ def prepare(
     """Unpack archives into the layout that the loaders read, and check the counts.
 
     Emoji and Kanji fetch packages with npm, or take them as --archive; Glyphs needs
-    none.
-    NAME folders is for images of your own, the configs' ImageFolders.
+    none. NAME folders is for images of your own, the configs' ImageFolders.
     """
     from ..datasets import prepare as preparing
 
     console, root = plain_console(), root or Path("data") / name
     if name in (rendered := _rendered()):
+        if annotations or download or (archives and name == "glyphs"):
+            takes = "no options but --root" if name == "glyphs" else "--archive only"
+            raise click.UsageError(f"{name} takes {takes}")
         given: dict[str, Any] = {"archives": archives} if archives else {}
         made = rendered[name](root, "train+test", **given)
         classes = len(made.class_names)
