@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import zipfile
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
+
+from benchmarks.datasets.npm import Package
 
 SIZE = (6, 4)
 # By turns: published photographs are mostly RGB, with some of the others among them.
@@ -36,6 +39,15 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
             info.size = len(data)
             file.addfile(info, io.BytesIO(data))
     return path
+
+
+def write_npm(folder: Path, package: Package, files: dict[str, bytes], **about) -> Path:
+    """As `npm pack` does; `about` stands in package.json in place of what is right."""
+    right = {"name": package.name, "version": package.version}
+    about = right | {"license": package.licence} | about
+    members = {"package.json": json.dumps(about).encode(), **files}
+    path = folder / f"{package.name[1:].replace('/', '-')}-{about['version']}.tgz"
+    return write_tar(path, {f"package/{name}": x for name, x in members.items()})
 
 
 def write_zip(path: Path, members: dict[str, bytes]) -> Path:

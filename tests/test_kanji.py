@@ -1,7 +1,7 @@
 """The Kanji data set, of the packages' own layout and tiny fonts made here."""
 
 import io
-import tarfile
+import shutil
 from functools import partial
 
 import numpy as np
@@ -15,6 +15,8 @@ from benchmarks.__main__ import main
 from benchmarks.datasets import DatasetError, Kanji
 from benchmarks.datasets import kanji as module
 from benchmarks.datasets.kanji import FILES, PACKAGES
+
+from .small_archives import write_npm
 
 SHOWN = "亜唖娃阿哀愛"  # the first of level 1
 ONE_FACE = "挨"  # that the others have not
@@ -52,22 +54,12 @@ def font(face: int, characters: str) -> bytes:
     return file.getvalue()
 
 
-def pack(folder, package, files):
-    about = f"""{{"name": "{package.name}", "version": "{package.version}",
-        "license": "{package.licence}"}}"""
-    with tarfile.open(folder / f"{package.short_name}.tgz", "w:gz") as archive:
-        for name, content in {"package.json": about.encode(), **files}.items():
-            member = tarfile.TarInfo(f"package/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-
-
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archives")
     for face, package in enumerate(PACKAGES):
         characters = OTHERS + SHOWN + (ONE_FACE if face == 0 else "")
-        pack(folder, package, {FILES[package]: font(face, characters)})
+        write_npm(folder, package, {FILES[package]: font(face, characters)})
     return folder
 
 
@@ -123,11 +115,10 @@ def test_rendered_once(root, monkeypatch):
     ],
 )
 def test_bad_packages(files, message, archives, tmp_path):
-    for path in archives.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    pack(tmp_path, PACKAGES[0], files)
+    folder = shutil.copytree(archives, tmp_path / "archives")
+    write_npm(folder, PACKAGES[0], files)
     with pytest.raises(DatasetError, match=message):
-        Kanji(tmp_path / "root", archives=[tmp_path])
+        Kanji(tmp_path / "root", archives=[folder])
     assert not (tmp_path / "root").exists()
 
 

@@ -28,11 +28,11 @@ import torch  # noqa: E402
 from pytorch_metric_learning import losses  # noqa: E402
 
 from pml_memvir.pml import basic  # noqa: E402
+from upstream import KitError  # noqa: E402
 from upstream import patch, source  # noqa: E402
 from upstream.__main__ import main  # noqa: E402
 from upstream.build import MODULES, build, within_pml  # noqa: E402
 from upstream.checks import isolated, supply_test_packages  # noqa: E402
-from upstream.errors import KitError  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 MEMVIR = "src/pytorch_metric_learning/losses/memvir"

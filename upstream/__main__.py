@@ -9,10 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import patch
+from . import KitError, patch
 from .build import SOURCE, build, examples
 from .checks import check
-from .errors import KitError
 from .source import VERSION, fetch, unpack
 
 TOOLS = ("black", "flake8", "isort")

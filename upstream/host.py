@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import KitError
+from . import KitError
 
 MEMVIR = "MemVir"
 

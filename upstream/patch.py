@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .errors import KitError
+from . import KitError
 
 
 def make(folder: Path, files: dict[str, str]) -> str:

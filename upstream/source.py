@@ -13,8 +13,8 @@ import tempfile
 import zlib
 from pathlib import Path
 
+from . import KitError
 from .build import PML
-from .errors import KitError
 
 PROJECT = "pytorch-metric-learning"
 VERSION = "2.9.0"

@@ -113,7 +113,7 @@ class Contents:
     def bad(self, schedule: Schedule) -> Iterator[tuple[str, int, int]]:
         """Each snapshot that has NaN or infinity: name of a tensor, track and cell.
 
-        Of snapshots that are emptied meanwhile nothing is looked at any more.
+        Cells may be emptied meanwhile: what others keep of them does not count then.
         """
         tensors = self.tensors
 
