@@ -370,3 +370,16 @@ def test_a_gathered_memory_is_of_no_rank(gather, monkeypatch):
         with pytest.warns(UserWarning, match="is of rank 0 of 2, this .* rank 1 of 2"):
             target.load_state_dict(state)
         assert target.memory_nbytes == 0
+
+
+def test_what_is_kept_of_an_emptied_cell_does_not_count():
+    memvir = norm_softmax(num_steps=3, step_gap=0)
+    train(memvir, ragged(0, 2))  # of three cells
+    contents = memvir._memory.storage.contents
+    contents.tensors["lse"][0, 0, :, 2] = float("inf")
+    other = norm_softmax(num_steps=3, step_gap=0)
+    other.load_state_dict(memvir.state_dict())
+    assert len(other.virtual_classes().steps) == 2
+    contents.tensors["lse"][0, 0, :, 1] = float("inf")
+    with pytest.raises(ValueError, match="lse have NaN or infinity"):
+        other.load_state_dict(memvir.state_dict())
