@@ -1,6 +1,5 @@
 """Small studies, and what finished runs of them leave."""
 
-from benchmarks.config import load
 from benchmarks.protocol.history import History
 from benchmarks.study import Study
 from benchmarks.study.reports import as_markdown, further
@@ -32,13 +31,6 @@ def study(folder, text, kinds=KINDS):
     file = folder / "study.yaml"
     file.write_text(f"results: results\nmetrics: [MAP@R, Recall@1]\n{kinds}\n{text}")
     return Study(file)
-
-
-def config(job, results):
-    """As `run` loads it."""
-    _, preset, *rest = job.arguments(results)
-    files = [a.removeprefix("--with=") for a in rest if a.startswith("--with=")]
-    return load(preset, files, [a for a in rest if not a.startswith("--")])
 
 
 def finish(job, study, *values, memvir=None, finished=True):

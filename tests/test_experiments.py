@@ -115,6 +115,8 @@ def test_accuracies_are_those_of_the_saved_models(tmp_path):
     two_seeds.seeds.append(5)  # one that has not begun
     save(two_seeds, folder / "config.yaml")
     assert evaluate(folder, "last", (), CPU).caption == "not evaluated yet: seed5"
+    with pytest.raises(ConfigError, match="not evaluated yet: seed7"):
+        evaluate(folder, "last", ["seeds=[7]"], CPU)
     with pytest.raises(ConfigError, match="best_on_validation were not kept"):
         evaluate(folder, "best_on_validation", (), CPU)
 

@@ -20,8 +20,6 @@ from benchmarks.study import NotPicked, Study, reports
 from benchmarks.study.settings import Picked
 from benchmarks.study.tables import Tables
 
-from .study_runs import config
-
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ROOT / "docs" / "results"
@@ -57,7 +55,7 @@ def test_every_run_has_a_config_of_its_own(ours):
         assert (seeds == [100] * len(jobs)) == jobs[0].folder.endswith("tuning")
         by_name = {job.name: job for job in jobs}
         for name in by_name if "class-weights-once" not in stage else ():
-            made = config(by_name[name], ours.results.folder)
+            made = by_name[name].config()
             assert made.experiment_name == name
 
 
@@ -67,7 +65,7 @@ def test_arms_differ_in_memvir_and_rates_alone(ours, stage):
         pytest.importorskip("torchvision", reason="transforms are torchvision's")
     jobs = ours.jobs(stage)
     for plain, memvir in zip(jobs[::2], jobs[1::2], strict=True):
-        one, other = (config(job, ours.results.folder) for job in (plain, memvir))
+        one, other = plain.config(), memvir.config()
         assert memvir.baseline == plain.name and memvir.seed == plain.seed
         changed = {line.split(":")[0].split(".")[0] for line in differences(one, other)}
         assert {"experiment_name", "baseline", "loss_funcs"} <= changed
@@ -120,7 +118,7 @@ def test_every_experiment_is_one_of_the_protocol(ours, tmp_path):
             key = f"{file.name.partition('.')[0]}/{saved.experiment_name}"
             seeds = {seed for seed, _ in stored.histories}
             assert seeds <= set(saved.seeds) <= {job.seed for job in jobs[key]}, key
-            wanted = config(jobs[key][0], ours.results.folder)
+            wanted = jobs[key][0].config()
             changed = differences(saved, wanted)
             assert not [line for line in changed if not line.startswith("seeds")], key
     assert there >= 157

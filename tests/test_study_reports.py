@@ -18,7 +18,6 @@ from pml_memvir import MemVir
 from .study_runs import (
     COMPARISON,
     compared,
-    config,
     finish,
     made_of,
     table_of,
@@ -162,7 +161,7 @@ def test_the_study_of_the_docs(tmp_path):
     for k, job in enumerate(made.jobs("tune")):
         finish(job, made, (0.5 + k * (-1) ** k / 10, 0.5))
     for job in made.jobs("compare"):
-        of_job = config(job, made.results.folder)
+        of_job = job.config()
         assert of_job.experiment_name == job.name
         assert list(of_job.split_manager) == ["ClassDisjointSplitManager"]
         best = {"norm_softmax": 0.01, "proxy_nca": 0.01}[job.context["loss"]]

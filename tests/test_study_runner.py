@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from benchmarks.__main__ import main
+from benchmarks.config import load
 from benchmarks.study import overview, run, runner
 from benchmarks.study.jobs import ROOT, Job
 
@@ -172,6 +173,30 @@ def test_a_run_that_starts_while_it_is_stopped_is_stopped(made, tmp_path, monkey
     stopped.stop()  # between what `_work` asks and its process
     status, _ = stopped._train(made.jobs("first")[0])
     assert status == -signal.SIGTERM
+
+
+def test_a_run_is_started_with_its_config(tmp_path):
+    """Overlays, too; as its command reads them."""
+    made = study(tmp_path, f"with: [validation]\n{STAGES}")
+    job = made.jobs("first")[1]
+    _, preset, *rest = job.arguments(made.results.folder)
+    files = [a.removeprefix("--with=") for a in rest if a.startswith("--with=")]
+    config = load(preset, files, [a for a in rest if not a.startswith("--")])
+    assert config == job.config() and files == ["validation"]
+    assert config.experiment_name == job.name and config.seeds == [0]
+
+
+def test_wrong_configs_are_told_before_anything_is_run(tmp_path, trained):
+    """Once, if it is the same of several; not of what is finished."""
+    started, _ = trained
+    text = STAGES.replace("softmax", "softmax, set: ['epochs={number}']", 1)
+    made = study(tmp_path, text.replace("[0, 1]", "[0, 1, 2]"))
+    finish(made.jobs("first")[0], made, (0.5, 0.5))
+    for option in (), ("--dry-run",):
+        result = CliRunner().invoke(main, ["study", str(made.file), *option])
+        assert result.exit_code == 1 and started == []
+        said = " ".join(result.output.split())
+        assert "first, main/glyphs/arm1 and 1 more: unknown key 'epochs'" in said
 
 
 def test_overview_shows_what_waits_for_a_pick(made):

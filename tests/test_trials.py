@@ -148,6 +148,12 @@ def test_frozen_trunk_needs_no_optimizer():
     }
 
 
+def test_null_freezes_nothing():
+    changes = {"trainer~APPLY~2": {"freeze_these": None}}
+    trial = build_trial(tiny.config(changes), 0, None, None, CPU)
+    assert "trunk_optimizer" in trial.trainer.optimizers
+
+
 def test_gradients_are_clipped_at_their_own_scale():
     if not hasattr(torch.amp, "GradScaler"):
         pytest.skip("before PyTorch 2.3 the gradient scaler is for CUDA only")

@@ -78,7 +78,9 @@ def study(
         study_.write_reports(made, report, console)
     elif dry_run:
         console.print(study_.overview(made, chosen))
+        made.check(chosen)
     else:
+        made.check(chosen)  # before hours of runs
         processes = processes or os.cpu_count() or 1
         budget = made.core_hours if core_hours is None else core_hours
         if study_.run(made, processes, budget, chosen, console):

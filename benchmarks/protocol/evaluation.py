@@ -71,7 +71,7 @@ def evaluate(
             rows.append([name, str(epoch), split, *cells])
             kept.append({"trial": name, "epoch": epoch, "split": split, **values})
     if not rows:
-        raise ConfigError(f"{folder}: no trial has been evaluated yet")
+        raise ConfigError(f"{folder}: not evaluated yet: {', '.join(left_out)}")
     about: dict[str, Any] = {"selection": selection, "changes": list(overrides)}
     if images is not None:
         about["images"] = str(images)

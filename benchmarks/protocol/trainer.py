@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ class _Trainer(trainers.BaseTrainer):
     Args:
         drop_last: leave the last, smaller batch of an epoch out, as PML does. Official
             MemVir code keeps it: 63 steps an epoch on CARS196 at 128, against 62.
+        freeze_these: names of models and losses; None: nothing.
         mixed_precision: None, "float16" (with a gradient scaler) or "bfloat16".
         **kwargs: see PML's trainer.
 
@@ -30,6 +32,7 @@ class _Trainer(trainers.BaseTrainer):
         self,
         *,
         drop_last: bool = True,
+        freeze_these: Sequence[str] | None = (),
         mixed_precision: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -43,7 +46,7 @@ class _Trainer(trainers.BaseTrainer):
                 raise ValueError("float16 on a CPU needs PyTorch 2.3; use bfloat16")
         self.drop_last = drop_last
         self.mixed_precision = mixed_precision
-        super().__init__(**kwargs)
+        super().__init__(freeze_these=freeze_these or (), **kwargs)
         scaled = mixed_precision == "float16"
         self.scaler = grad_scaler(self.device_type, scaled)
         # Saved with the models, under this name.

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..config import Config, load
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -40,6 +42,16 @@ class Job:
         """The experiment's name among all of the study."""
         return f"{self.folder}/{self.name}"
 
+    @property
+    def changes(self) -> list[str]:
+        """Of the preset with its overlays: a.b=VALUE."""
+        return [
+            f"experiment_name={self.name}",
+            f"baseline={self.baseline or 'null'}",
+            f"seeds=[{self.seed}]",
+            *self.overrides,
+        ]
+
     def arguments(self, results: Path) -> list[str]:
         """Of `python -m benchmarks`, run at the root of the checkout."""
         return [
@@ -47,11 +59,16 @@ class Job:
             str(in_checkout(Path(self.preset))),
             *(f"--with={in_checkout(file)}" for file in self.files),
             f"--output={in_checkout(results / self.folder)}",
-            f"experiment_name={self.name}",
-            f"baseline={self.baseline or 'null'}",
-            f"seeds=[{self.seed}]",
-            *self.overrides,
+            *self.changes,
         ]
+
+    def config(self) -> Config:
+        """What `arguments` come to.
+
+        Raises:
+            ConfigError: something in it is unknown or does not fit.
+        """
+        return load(self.preset, [str(file) for file in self.files], self.changes)
 
     def log(self, results: Path) -> Path:
         return results / self.folder / f"{self.name}.seed{self.seed}.log"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ..errors import StudyError
+from ..config import ConfigError
+from ..errors import NotPicked, StudyError
 from .jobs import Job
 from .results import Results
 from .schema import File, Node, Stage, read
@@ -78,6 +79,33 @@ class Study:
                     )
             self._jobs[stage] = jobs
         return self._jobs[stage]
+
+    def check(self, stages: Iterable[str]) -> None:
+        """Load the config of each experiment that is not finished.
+
+        Stages whose settings cannot be picked yet are left out.
+
+        Raises:
+            StudyError: configs are wrong; says which, and what of each is.
+        """
+        wrong: dict[str, list[str]] = {}
+        for stage in stages:
+            try:
+                jobs = self.jobs(stage)
+            except NotPicked:
+                continue
+            left = {job.key: job for job in jobs if not self.results.finished(job)}
+            for key, job in left.items():
+                try:
+                    job.config()
+                except ConfigError as error:
+                    wrong.setdefault(str(error), []).append(f"{stage}, {key}")
+        if wrong:
+            lines = [
+                f"{first}{f' and {len(more)} more' if more else ''}: {said}"
+                for said, (first, *more) in wrong.items()
+            ]
+            raise StudyError(f"{self.file}: " + "\n".join(lines))
 
     def arms(self, of: str, context: Context, done: bool = True) -> list[Job]:
         """A run of each experiment of STAGE or STAGE.ARM that agrees with the context.
