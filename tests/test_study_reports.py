@@ -74,14 +74,23 @@ def test_a_figure_of_a_table(tmp_path):
     assert colors == {2.0: GAIN, -1.5: LOSS, 0.5: OPEN}
     bars = [c.lines[2][0].get_segments()[0][:, 0].tolist() for c in axes.containers]
     assert bars == [[1.0, 3.0], [-2.0, -1.0], [-1.0, 2.0]]
-    assert [label.get_text() for label in axes.get_yticklabels()] == list(shown.loss)
+    assert names_in(axes) == ["ahead", "behind", "open"]
 
 
-def test_every_column_of_panels_has_its_numbers_below():
-    one = pd.DataFrame({"loss": ["a"], **dict.fromkeys("vwxyz", ["+2.0 [+1.0, +3.0]"])})
-    panels = forest(one).axes[:5]
+def names_in(axes):
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def test_panels_have_the_rows_of_their_line_and_numbers_below():
+    gain, none = "+2.0 [+1.0, +3.0]", "-"
+    columns = {**dict.fromkeys("vwx", [gain, none, none]), "y": [none, none, gain]}
+    table = pd.DataFrame({"loss": ["a", "b", "c"], **columns, "z": [none, gain, none]})
+    panels = forest(table).axes[:5]
     shown = [axes.xaxis.get_tick_params()["labelbottom"] for axes in panels]
     assert shown == [False, False, True, True, True]
+    assert [names_in(axes) for axes in panels[::3]] == [["a"], ["b", "c"]]
+    places = [axes.containers[0].lines[0].get_ydata()[0] for axes in panels]
+    assert places == [0, 0, 0, 1, 0]
 
 
 def test_a_figure_over_another_column():

@@ -20,34 +20,45 @@ def has_intervals(table: pd.DataFrame) -> bool:
 def forest(table: pd.DataFrame) -> Figure:
     """A panel a column that has differences, a line a row: means and intervals.
 
-    Grey is what is not clearly different from 0.
+    Grey is what is not clearly different from 0. Panels beside each other have those
+    rows that one of them has something of.
     """
-    rows = [mathtext(name) for name in table.iloc[:, 0]]
-    table = table.reset_index(drop=True)  # rows are places
-    panels = {}
-    for head in table.columns[1:]:
-        numbers = table[head].str.extract(DIFFERENCE).astype(float).dropna()
-        if len(numbers):
-            panels[head] = numbers
+    table = table.reset_index(drop=True)
+    panels = [
+        (head, numbers)
+        for head in table.columns[1:]
+        if len(numbers := table[head].str.extract(DIFFERENCE).astype(float).dropna())
+    ]
     ncols = min(len(panels), MOST_BESIDE)
-    nrows = -(-len(panels) // MOST_BESIDE)
-    size = 1.8 + 2.1 * ncols, 0.6 + nrows * (0.4 + 0.26 * len(rows))
+    beside = [panels[i : i + ncols] for i in range(0, len(panels), ncols)]
+    rows = [sorted({row for _, of in some for row in of.index}) for some in beside]
+    heights = [0.4 + 0.26 * len(some) for some in rows]
+    size = 1.8 + 2.1 * ncols, 0.6 + sum(heights)
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(nrows, ncols, sharex=True, sharey=True, squeeze=False).flat
-    for axes in grid[len(panels) :]:
+    grid = figure.subplots(
+        *(len(beside), ncols),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        height_ratios=heights,
+    )
+    for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    for axes in grid[max(len(panels) - ncols, 0) : len(panels)]:
+    for axes in grid.flat[max(len(panels) - ncols, 0) : len(panels)]:
         axes.tick_params(labelbottom=True)  # nothing may be below
-    for axes, (head, numbers) in zip(grid, panels.items()):
-        axes.axvline(0, color="black", lw=0.8)
-        for place, mean, low, high in numbers.itertuples():
-            color = GAIN if low > 0 else LOSS if high < 0 else OPEN
-            ends = [[mean - low], [high - mean]]
-            axes.errorbar(mean, place, xerr=ends, fmt="o", capsize=3, color=color)
-        axes.set_title(mathtext(head), fontsize="medium")
-        axes.set_yticks(range(len(rows)), rows)
-        axes.grid(axis="x", alpha=0.3)
-    grid[0].set_ylim(len(rows) - 0.5, -0.5)
+    for of_grid, some, shown in zip(grid, beside, rows):
+        for axes, (head, numbers) in zip(of_grid, some):
+            axes.axvline(0, color="black", lw=0.8)
+            for row, mean, low, high in numbers.itertuples():
+                color = GAIN if low > 0 else LOSS if high < 0 else OPEN
+                style = {"fmt": "o", "capsize": 3, "color": color}
+                ends = [[mean - low], [high - mean]]
+                axes.errorbar(mean, shown.index(row), xerr=ends, **style)
+            axes.set_title(mathtext(head), fontsize="medium")
+            axes.grid(axis="x", alpha=0.3)
+        names = [mathtext(table.iloc[row, 0]) for row in shown]
+        of_grid[0].set_yticks(range(len(names)), names)
+        of_grid[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel(
         "points, 95% interval; grey where it includes 0", fontsize="medium"
     )
