@@ -25,9 +25,7 @@ from pml_memvir.losses import NormSoftmax
 def save(accelerator: Accelerator, folder: Path, epoch: int) -> None:
     """A checkpoint that is there as a whole or not at all."""
     temporary = folder / "unfinished"
-    # Without safetensors, which hold tensors only: for MemVir's memory Accelerate
-    # would say that "'dict' object has no attribute 'storage'".
-    accelerator.save_state(str(temporary), safe_serialization=False)
+    accelerator.save_state(str(temporary))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         os.replace(temporary, folder / f"epoch_{epoch}")

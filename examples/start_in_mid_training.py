@@ -3,7 +3,7 @@
     python examples/start_in_mid_training.py
 
 Trains with a plain loss and saves it, loads that checkpoint into MemVir as if it were
-its own, and goes on. (The way back is in the README, under Checkpoints.)
+its own, and goes on. (The way back is in docs/use.md, under Checkpoints.)
 """
 
 from __future__ import annotations

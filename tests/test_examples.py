@@ -254,9 +254,12 @@ def test_accelerate_loop(runs):
         runs.folder / "accelerate_loop" / x / "epoch_4" for x in ("whole", "resumed")
     ]
     # The network, MemVir with its memory, and the optimizer.
-    for name in ("pytorch_model.bin", "pytorch_model_1.bin", "optimizer.bin"):
-        assert equal(*(load(folder / name) for folder in folders)), name
-    memvir = load(folders[1] / "pytorch_model_1.bin")
+    from safetensors.torch import load_file
+
+    for name in ("model.safetensors", "model_1.safetensors"):
+        assert equal(*(load_file(folder / name) for folder in folders)), name
+    assert equal(*(load(folder / "optimizer.bin") for folder in folders))
+    memvir = load_file(folders[1] / "model_1.safetensors")
     assert memvir["memory.embeddings"].any()
 
 

@@ -354,7 +354,8 @@ def test_a_fuzzed_state_is_loaded_whole_or_not_at_all(name, seed):
 
 
 @pytest.mark.parametrize("gather", [True, False])
-def test_a_gathered_memory_is_of_no_rank(gather, monkeypatch):
+@pytest.mark.parametrize("rank, world_size", [(1, 2), (0, 3)])
+def test_a_gathered_memory_is_of_no_rank(rank, world_size, gather, monkeypatch):
     """Any rank can go on with it; one of a rank's own batches is that rank's."""
     source, target = (
         norm_softmax(num_steps=2, step_gap=0, gather=gather) for _ in range(2)
@@ -362,12 +363,13 @@ def test_a_gathered_memory_is_of_no_rank(gather, monkeypatch):
     train(source, ragged(0, 4))
     monkeypatch.setattr(owner, "rank_and_world_size", lambda: (0, 2))
     state = source.state_dict()
-    monkeypatch.setattr(owner, "rank_and_world_size", lambda: (1, 2))
+    monkeypatch.setattr(owner, "rank_and_world_size", lambda: (rank, world_size))
     if gather:
         target.load_state_dict(state)
         assert target.memory_nbytes == source.memory_nbytes > 0
     else:
-        with pytest.warns(UserWarning, match="is of rank 0 of 2, this .* rank 1 of 2"):
+        message = f"is of rank 0 of 2, this .* rank {rank} of {world_size}"
+        with pytest.warns(UserWarning, match=message):
             target.load_state_dict(state)
         assert target.memory_nbytes == 0
 

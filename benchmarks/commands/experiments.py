@@ -132,7 +132,7 @@ def check(
 
     A few images are evaluated and trained with, and a checkpoint is written, which all
     is forgotten again. Where data or weights are not there, this is done with noise and
-    random weights. (Emoji and Glyphs are rendered, where they are not there.)
+    random weights. (Emoji, Glyphs and Kanji are rendered, if they are not there.)
     """
     from rich.progress import track
     from rich.table import Table

@@ -35,7 +35,9 @@ OURS = Path(__file__).parents[1] / "studies" / "memvir.yaml"
 @click.option(
     "--stage", "stages", multiple=True, help="Only this; can be given several times."
 )
-@click.option("--dry-run", is_flag=True, help="List the runs and how far they are.")
+@click.option(
+    "--dry-run", is_flag=True, help="Tell how far stages are, and what is wrong."
+)
 @click.option(
     "--pack",
     is_flag=True,

@@ -20,7 +20,7 @@ from .markdown import as_markdown
 from .page import Section, as_page
 from .runs import Runs, read
 
-OURS = re.compile(r"(curves(_.*)?|differences|memvir|actual_shares)\.png")
+OURS = re.compile(rf"({'|'.join(ALL_FIGURES)}|curves_.*)\.png")
 
 
 def run(
