@@ -1,4 +1,4 @@
-"""Commands that are not about experiments: demo, glyphs, speed, share, precision, gpu."""
+"""Commands not about experiments: demo, glyphs, speed, share, precision, gpu."""
 
 from __future__ import annotations
 
