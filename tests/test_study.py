@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.study import NotPicked, Study, StudyError
 
-from .study_runs import finish, study
+from .study_runs import KINDS, finish, study
 
 TUNED = """
 stages:
@@ -165,6 +165,42 @@ def test_settings_that_are_changes_of_others(tmp_path):
     assert times.overrides[-1].endswith("snapshot_every=3")
     (same,) = made.jobs("same")  # CosFace's are equal
     assert same.name == "glyphs/softmax"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (("[0.5, 0.25]", "[0.1, 0.25]"), r"class_weights was 0.5; expected {times: N"),
+        (
+            ("{times: 10}", "{times: ten}"),
+            "network was 0.002; expected {times: NUMBER}",
+        ),
+        (("network: {times", "net: {times"), "net was None; expected {times: NUMBER}"),
+        (("of: best.rates, cl", "of: loss, cl"), "loss has no fields to change"),
+    ],
+)
+def test_a_change_that_cannot_be_made(tmp_path, change, message):
+    assert change[0] in MORE
+    more = MORE.replace(*change)
+    made = tuned(tmp_path, [0.3, 0.4, 0.5, 0.5, 0.4, 0.3], more)
+    with pytest.raises(StudyError, match=message):
+        made.jobs("around")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [("gap}", "gaps}"), ("{num_steps}", "{}")],
+)
+def test_a_kind_has_its_fields_only(tmp_path, change):
+    """A part with one that is misspelt would be left out as one that is not given."""
+    with pytest.raises(StudyError, match="kinds.memory: '.*' has {.*which is none of"):
+        study(tmp_path, TUNED, KINDS.replace(*change))
+
+
+def test_no_stage_is_there_twice(tmp_path):
+    (tmp_path / "one.yaml").write_text(TUNED)
+    with pytest.raises(StudyError, match="there are stages tune, compare already"):
+        study(tmp_path, f"include: [one.yaml]\n{TUNED}", kinds="")
 
 
 @pytest.mark.parametrize(

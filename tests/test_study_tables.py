@@ -155,6 +155,12 @@ def test_a_column_a_loss(tmp_path):
         (("show: pairs", "show: pears"), "show must be one of pairs, .*got 'pears'"),
         (('label: "{loss}"', 'label: "{lass}"'), "cannot fill in '{lass}'"),
         (("of: main.memvir", "of: mine"), "expected one of tune, main, wide"),
+        (("selection: last}", "selecton: last}"), "columns.4.selecton: Extra"),
+        (
+            ("selection: last}", "selection: lst}"),
+            "columns.4.selection: expected one o",
+        ),
+        (("heading:", "figure:"), "sections.0: rows need a heading"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, change, message):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from ..console import plain_console
 from ..files import naming
 from . import options
 
@@ -69,7 +69,7 @@ def report(
 
     options_ = selections, metrics, parse_baselines(baselines), until, only
     with naming(output or places[0] / "report"):
-        run(list(places), output, Console(), *options_)
+        run(list(places), output, plain_console(), *options_)
 
 
 @click.command()
@@ -80,7 +80,7 @@ def pack(places: tuple[Path, ...], into: Path) -> None:
     from ..report.packing import pack as pack_
 
     names = pack_(places, into)
-    Console().print(f"{into}: {len(names)} experiments", soft_wrap=True)
+    plain_console().print(f"{into}: {len(names)} experiments", soft_wrap=True)
 
 
 @click.command()
@@ -92,4 +92,4 @@ def unpack(file: Path, names: tuple[str, ...], output: Path) -> None:
     from ..report.packing import unpack as unpack_
 
     for folder in unpack_(file, output, names):
-        Console().print(str(folder), soft_wrap=True)
+        plain_console().print(str(folder), soft_wrap=True)

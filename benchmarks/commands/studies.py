@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from ..console import plain_console
 from . import options
 
 OURS = Path(__file__).parents[1] / "studies" / "memvir.yaml"
@@ -65,7 +65,7 @@ def study(
     """
     from .. import study as study_
 
-    console = Console()
+    console = plain_console()
     made = study_.Study(file, output)
     chosen = stages or tuple(made.stages)
     for stage in chosen:

@@ -18,7 +18,7 @@ from ..report import cells
 from ..report.cells import NONE
 from ..report.names import metric_name
 from ..report.statistics import LEVEL, Summary, paired_difference
-from .settings import Context, filled, found
+from .settings import Context, equal, filled
 
 if TYPE_CHECKING:
     from .tables import Tables
@@ -42,11 +42,10 @@ class Cell:
         """Of several ways that a column has the first that can be shown."""
         job = self.context.get("job")
         only = self.column.get("only")
-        if only is not None and not (job and job.arm.startswith(only)):
+        if only is not None and not (job and f"{job.arm}.".startswith(f"{only}.")):
             return NONE
         for way in self.column.get("any", ({},)):
-            paths = way.get("if_equal", ())
-            if len({found(path, self.context, self.place) for path in paths}) < 2:
+            if equal(way.get("if_equal", ()), self.context, self.place):
                 text = self._changed(**way)._shown()
                 if text != NONE:
                     return text
@@ -93,8 +92,9 @@ class Cell:
         return "yes" if ahead.low > 0 and not delta.excludes_zero else "no"
 
     def show_seen(self) -> str:
-        """What MemVir saw in the last epoch, a mean over seeds."""
-        number = self.tables.seen.get((self._key, self.column["name"]))
+        """What MemVir saw until the last evaluation, a mean over seeds."""
+        seen = self.tables.seen(self._until)
+        number = seen.get((self._key, self.column["name"]))
         return (
             NONE if number is None else f"{number:.{self.column.get('decimals', 2)}f}"
         )
@@ -124,6 +124,11 @@ class Cell:
         return filled(self.column.get("arm", "{arm}"), self.context, self.place)
 
     @property
+    def _until(self) -> int | None:
+        until: int | None = self.column.get("until", self.context.get("until"))
+        return until
+
+    @property
     def _arm(self) -> pd.Series:
         return self._values(self._key)
 
@@ -142,7 +147,7 @@ class Cell:
             key,
             metric_name(str(metric)),
             self.column.get("selection", PICKED),
-            self.column.get("until", self.context.get("until")),
+            self._until,
             self.column.get("seeds_until"),
         )
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ..errors import StudyError, explained
+from ..report.selection import SELECTIONS
 from .settings import Kind
 
 
@@ -20,13 +29,18 @@ class Known(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Node(Known):
-    """An arm, or several: what it loops over, and the runs that it comes to."""
+class Loops(Known):
+    """What is made for each of several values."""
 
     each: dict[str, list[Any]] = {}
     pick: dict[str, str | list[str]] = {}
     let: dict[str, Any] = {}
     unless_equal: list[str] = []
+
+
+class Node(Loops):
+    """An arm, or several: what it loops over, and the runs that it comes to."""
+
     arms: dict[str, Node] = {}
     overlays: list[str] = Field([], alias="with")
     preset: str | None = None
@@ -41,6 +55,95 @@ class Stage(Node):
     about: str = ""
 
 
+def _selection(name: str) -> str:
+    if name not in SELECTIONS:
+        raise ValueError(f"expected one of {', '.join(SELECTIONS)}")
+    return name
+
+
+Selection = Annotated[str, AfterValidator(_selection)]
+
+
+class Way(Known):
+    """What a cell shows, see docs/studies.md."""
+
+    show: str = ""
+    selection: Selection = ""
+    arm: str = ""
+    minus: str = ""
+    as_good_as: str = Field("", alias="as")
+    only: str = ""
+    if_equal: list[str] = []
+    any: list[Way] = []
+    text: str = ""
+    format: str = ""
+    of: dict[str, Way] = {}
+    metric: str = ""
+    name: str = ""
+    decimals: Annotated[int, Field(ge=0)] = 2
+    comparisons: Annotated[int, Field(ge=1)] = 1
+    until: int = 0
+    num_classes: int = 0
+    embedding_size: int = 0
+    batch_size: int = 0
+
+
+class Column(Way):
+    head: str
+
+
+class Row(Loops):
+    label: str
+    of: str = ""
+    among: str = ""
+    done: bool = True
+    until: int = 0
+
+
+class Table(Loops):
+    """A table, or several: what they loop over."""
+
+    heading: str = ""
+    head: str = ""
+    rows: list[Row] = []
+    columns: list[Column] = []
+    metric: str = ""
+    until: int = 0
+    quarters: bool = False
+    pivot: str = ""
+    figure: str | None = None
+    against: str | None = None
+    sections: list[Table] = []
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Table:
+        if self.rows and not (self.heading and self.head):
+            raise ValueError("rows need a heading above them and a head of their own")
+        return self
+
+
+class Page(Table):
+    title: str
+    about: list[str] = []
+
+
+class Baselines(Known):
+    of: str
+    arm: str
+    minus: str
+
+
+class ReportOf(Known):
+    """A report, and the pages of tables beside it."""
+
+    of: Annotated[list[str], Field(min_length=1)]
+    selections: list[Selection] = []
+    figures: list[Literal["differences", "curves", "actual_shares", "memvir"]] = []
+    until: int = 0
+    baselines: list[Baselines] = []
+    tables: list[Page] = []
+
+
 class File(Known):
     title: str | None = None
     include: list[Path] = []
@@ -50,7 +153,7 @@ class File(Known):
     kinds: dict[str, Kind] = {}
     overlays: list[str] = Field([], alias="with")
     stages: dict[str, Stage] = {}
-    reports: dict[str, dict[str, Any]] = {}
+    reports: dict[str, ReportOf] = {}
 
     @field_validator("kinds", "stages", "reports", mode="before")
     @classmethod

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from string import Formatter
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import StudyError
 
@@ -24,9 +25,22 @@ class Kind(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str | list[str]] = Field(init=False)
     fields: list[str]
     set: list[str]
     name: str | list[str]
+
+    @model_validator(mode="after")
+    def _are_of_its_fields(self) -> Kind:
+        for text in ("name", *(self.model_extra or {})):
+            for part in [*self.set, *(self.text(text) or ())]:
+                for _, field, *_ in Formatter().parse(part):
+                    if field not in (None, *self.fields):
+                        raise ValueError(
+                            f"{part!r} has {{{field}}}, which is none of the fields "
+                            f"{', '.join(self.fields)}; a brace itself is written twice"
+                        )
+        return self
 
     def text(self, name: str) -> list[str] | None:
         """The parts of a template."""
@@ -65,9 +79,6 @@ class Setting:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Setting) and self.values == other.values
 
-    def __hash__(self) -> int:
-        return hash(tuple(sorted(self.values.items())))
-
     @property
     def overrides(self) -> list[str]:
         return list(self._filled(self.kind.set))
@@ -77,15 +88,21 @@ class Setting:
         values = dict(self.values)
         for name, change in changes.items():
             if isinstance(change, Mapping):
-                ((how, what),) = change.items()
-                if how == "times":
-                    change = values[name] * what
-                elif how == "other":
-                    (change,) = [one for one in what if one != values[name]]
-                else:
-                    raise StudyError(f"{place}: expected times or other, got {how!r}")
+                change = self._derived(name, change, place)
             values[name] = change
         return self.kind.make(values, place)
+
+    def _derived(self, name: str, change: Mapping[str, Any], place: str) -> Any:
+        had = self.values.get(name)
+        match list(change.items()), had:
+            case [("times", int() | float() as factor)], int() | float():
+                return had * factor
+            case [("other", [one, two])], _ if had in (one, two):
+                return two if had == one else one
+        raise StudyError(
+            f"{place}: {name} was {had!r}; expected {{times: NUMBER}}, or {{other: "
+            f"[ONE, TWO]}} where it was one of them, got {change!r}"
+        )
 
     def _filled(self, parts: Iterable[str]) -> Iterable[str]:
         for part in parts:
@@ -126,6 +143,12 @@ def found(path: str, context: Context, place: str) -> Any:
     return value
 
 
+def equal(paths: Iterable[str], context: Context, place: str) -> bool:
+    """Whether all that they refer to is the same."""
+    values = [found(path, context, place) for path in paths]
+    return all(value == values[0] for value in values)
+
+
 def value_of(
     name: str, given: Any, kinds: Mapping[str, Kind], context: Context, place: str
 ) -> Any:
@@ -137,6 +160,8 @@ def value_of(
     if is_mapping and "of" in given:
         base = found(given["of"], context, place)
         changes = {name: change for name, change in given.items() if name != "of"}
+        if changes and not isinstance(base, Setting):
+            raise StudyError(f"{place}: {given['of']} has no fields to change")
         return base.changed(changes, place) if changes else base
     if is_mapping and len(given) == 1 and (kind := next(iter(given))) in kinds:
         return kinds[kind].make(given[kind], f"{place}, {kind}")

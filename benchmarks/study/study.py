@@ -13,7 +13,7 @@ from ..errors import NotPicked, StudyError
 from .jobs import Job
 from .results import Results
 from .schema import File, Node, Stage, read
-from .settings import Context, Kind, Picked, Setting, filled, found, value_of
+from .settings import Context, Kind, Picked, Setting, equal, filled, found, value_of
 
 
 class Study:
@@ -146,7 +146,7 @@ class Study:
             for name, value in node.get("let", {}).items():
                 context[name] = value_of(name, value, self.kinds, context, place)
             same = node.get("unless_equal")
-            if not same or len({found(p, context, place) for p in same}) > 1:
+            if not same or not equal(same, context, place):
                 yield context
 
     def _picked(self, stages: str | list[str], context: Context) -> Picked:
@@ -203,10 +203,15 @@ class Study:
         self.kinds |= top.kinds
         for other in top.include:
             self._include(file.parent / other)
+        if twice := [name for name in top.stages if name in self.stages]:
+            raise StudyError(f"{file}: there are stages {', '.join(twice)} already")
         for name, stage in top.stages.items():
             stage.overlays = [*top.overlays, *stage.overlays]
             self.stages[name], self._folders[name] = stage, file.parent
-        self.reports |= top.reports
+        self.reports |= {
+            name: of.model_dump(by_alias=True, exclude_unset=True)
+            for name, of in top.reports.items()
+        }
         return top
 
 

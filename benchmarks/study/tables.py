@@ -26,15 +26,11 @@ class Tables:
     def __init__(self, study: Study) -> None:
         self.study = study
         self._by_cell = cache(self._selected)
+        self.seen = cache(self._seen)
 
     @cached_property
     def runs(self) -> Runs | None:
         return self.study.results.all(self.study.folders)
-
-    @cached_property
-    def seen(self) -> dict[tuple[str, str], float]:
-        """What MemVir saw at the end of training, by experiment and name."""
-        return {} if self.runs is None else last_insights(self.runs)
 
     def sections(
         self, node: Node, outer: Context | None = None
@@ -158,13 +154,22 @@ class Tables:
             ),
         ]
 
+    def _until(self, until: int | None) -> Runs | None:
+        if self.runs is None or until is None:
+            return self.runs
+        return self.runs.until(until, strict=False)
+
+    def _seen(self, until: int | None) -> dict[tuple[str, str], float]:
+        """What MemVir saw at the end of training, by experiment and name."""
+        runs = self._until(until)
+        return {} if runs is None else last_insights(runs)
+
     def _selected(
         self, selection: str, until: int | None
     ) -> dict[tuple[str, str], pd.Series]:
         """By experiment and metric."""
-        if self.runs is None:
+        if (runs := self._until(until)) is None:
             return {}
-        runs = self.runs if until is None else self.runs.until(until, strict=False)
         chosen = select(runs, selection, sorted(set(runs.values.metric)))
         cells = runs.of_complete(chosen).groupby(["experiment", "metric"], sort=False)
         return {cell: of.groupby("seed").value.mean() for cell, of in cells}
