@@ -41,6 +41,9 @@ def test_layers(folder):
     assert values["experiment_name"] == f"{folder.name}/arm+more"
     assert values["baseline"] == "x/plain+more"
     assert values["optimizers"]["b"] == 0.001 and values["seeds"] == [1, "x"]
+    (folder / "own.yaml").write_text("baseline: 2024\n")
+    values = load_values(str(folder / "arm.yaml"), ["more", "own"])
+    assert values["baseline"] == 2024  # as it is written
 
 
 @pytest.mark.parametrize(
@@ -166,6 +169,7 @@ def test_files_on_top_of_each_other(tmp_path):
         ([], [], "official"),
         ([], ["seeds=[7]", "dataset.Cars196.root=/data"], "official"),
         ([], ["trainer~APPLY~2.dataloader_num_workers=9"], "official"),
+        ([], ["dataset.Cars196.in_memory=true"], "official"),
         ([], ["num_epochs_train=6"], "ours"),
         (["resnet50"], [], "ours"),
         (["validation"], [], "ours"),

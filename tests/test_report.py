@@ -139,7 +139,7 @@ def test_what_else_differs_between_the_arms_of_a_pair_is_told(tmp_path):
     experiment(root, "cars196/softmax", value, config=same % "here")
     for arm, more in (
         ("memvir", ""),
-        ("memvir_m", "sampler: {MPerClassSampler: {}}\n"),
+        ("memvir_m", "sampler: {MPerClassSampler: {}}\npatience: 0\n"),
     ):
         name = f"cars196/softmax_{arm}"
         config = same % "elsewhere" + more
@@ -149,7 +149,7 @@ def test_what_else_differs_between_the_arms_of_a_pair_is_told(tmp_path):
     ]
     assert found == [
         "cars196/softmax_memvir_m and cars196/softmax differ in more than the loss: "
-        "sampler."
+        "sampler, patience."
     ]
 
 

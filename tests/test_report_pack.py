@@ -84,7 +84,8 @@ def test_the_file_is_a_table(runs, tmp_path):
 def test_packing_again_adds_and_loses_nothing(tmp_path):
     file = tmp_path / "runs.csv.gz"
     experiment(tmp_path / "a", "sop/softmax", of_values(0.5, 0.6))
-    experiment(tmp_path / "b", "sop/cosface", of_values(0.5))
+    two = history(0, {1: (0.5, 0.1), 2: (0.6, 0.2)})
+    experiment(tmp_path / "b", "sop/cosface", [two])
     pack([tmp_path / "a"], file)
     pack([tmp_path / "b"], file)
     assert set(read([file]).experiments.index) == {"sop/softmax", "sop/cosface"}
@@ -93,6 +94,10 @@ def test_packing_again_adds_and_loses_nothing(tmp_path):
     with pytest.raises(ReportError, match=r"has trials of sop/softmax .*\(1, None\)"):
         pack([tmp_path / "c"], file)
     assert file.read_bytes() == before and not list(tmp_path.glob("*.tmp"))
+    begun = history(0, {1: (0.5, 0.1)}, num_epochs=2)
+    experiment(tmp_path / "d", "sop/cosface", [begun])
+    with pytest.raises(ReportError, match=r"not as long: \[\(0, None\)\]"):
+        pack([tmp_path / "d"], file)
     with pytest.raises(ReportError, match="are one experiment"):
         pack([tmp_path / "a", tmp_path / "c"], tmp_path / "new.csv.gz")
 
@@ -120,9 +125,31 @@ def test_a_damaged_file_is_named(tmp_path, text):
     file = damaged(tmp_path / "runs.csv.gz", text)
     with pytest.raises(ReportError, match="runs.csv.gz"):
         read([file])
-    file.write_bytes(b"no gzip")
-    with pytest.raises(ReportError, match="runs.csv.gz is no file of packed runs"):
-        read([file])
+    inside = bytearray(gzip.compress(text.encode()))
+    inside[10:13] = b"\xff\xff\xff"
+    for content in b"no gzip", bytes(inside):
+        file.write_bytes(content)
+        with pytest.raises(ReportError, match="runs.csv.gz is no file of packed runs"):
+            read([file])
+
+
+def test_an_unpacking_that_fails_leaves_nothing(runs, tmp_path, monkeypatch):
+    file, output = tmp_path / "runs.csv.gz", tmp_path / "out"
+    pack([runs], file)
+    left = [2]
+
+    def write(path, text):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device", str(path))
+        path.write_text(text)
+
+    monkeypatch.setattr("benchmarks.report.pack.write_text", write)
+    with pytest.raises(OSError, match="No space"):
+        list(unpack(file, output))
+    assert not [path for path in output.rglob("*") if path.is_file()]
+    left[0] = 1000
+    assert list(unpack(file, output))
 
 
 @pytest.mark.parametrize("name", ["../out", "/out", "ok"])

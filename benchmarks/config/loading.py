@@ -23,6 +23,9 @@ from .reading import read
 from .schema import KNOWN, Config, validated
 
 LOGGER = logging.getLogger("benchmarks")
+# Arguments that say where things are and how they are read.
+PLACES = ("root", "checkpoint", "in_memory", "save_models", "log_freq")
+WORKERS = "dataloader_num_workers"
 
 
 def load(
@@ -75,12 +78,12 @@ def load_values(
             files.append(file)
             values = _laid_over(values, content, file)
     as_it_is = values
+    if extra and values.get("baseline"):  # it has the same files laid over it
+        values = {**values, "baseline": f"{values['baseline']}{_suffix(extra)}"}
     for other in extra:
         for file, content in layers(beside(path, other)):
             files.append(file)
             values = _laid_over(values, content, file)
-    if extra and values.get("baseline"):  # it has the same files laid over it
-        values["baseline"] += _suffix(extra)
     for override in overrides:
         values = _laid_over(values, _parsed(override), f"override {override!r}")
     if values.get("source") == "official" and _settings(values) != _settings(as_it_is):
@@ -121,10 +124,11 @@ def _settings(values: dict[str, Any]) -> Any:
 
 def without_places(value: Any) -> Any:
     """Values without those that say where things are, and without workers."""
-    places = ("root", "checkpoint", "dataloader_num_workers", "save_models", "log_freq")
     if not isinstance(value, dict):
         return value
-    return {k: without_places(v) for k, v in value.items() if k not in places}
+    return {
+        k: without_places(v) for k, v in value.items() if k not in (*PLACES, WORKERS)
+    }
 
 
 def _laid_over(values: dict[str, Any], top: dict[str, Any], of: object) -> Any:

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import tables
 from .build import Report
 from .cells import Strong
 from .notes import notes, protocol
+from .tables import sections
 from .text import markdown
 
 WIDTH = 100
@@ -24,19 +24,9 @@ WIDTH = 100
 def as_markdown(report: Report, figures: Sequence[str] = ()) -> str:
     """Protocol, tables for each section, notes, figures by their file names."""
     parts = ["# Report", _list(protocol(report))]
-    for dataset, selection, arms in report.sections():
-        name = markdown(dataset) or "(unnamed data set)"
-        parts.append(f"## {name}, selection: {selection}")
-        if selection == "best_on_test":
-            parts.append(
-                "In parentheses: the epoch. Picked on the test set; optimistic."
-            )
-        if overlays := tables.overlays(report, arms):
-            parts.append(f"All arms: {markdown(overlays)}")
-        parts += map(as_table, tables.of_section(report, dataset, selection, arms))
-    seen = tables.insights(report.runs)
-    if len(seen):
-        parts += [f"## {tables.SEEN}", as_table(seen)]
+    for heading, content in sections(report):
+        parts.append(f"## {markdown(heading)}")
+        parts += [markdown(x) if isinstance(x, str) else as_table(x) for x in content]
     if texts := notes(report):
         parts += ["## Notes", _list(texts)]
     parts += [f"![{name}]({name})" for name in figures]

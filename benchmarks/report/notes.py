@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..config.loading import without_places
 from .build import Report
 from .pack import MEMVIR
 from .published import published, sources
@@ -17,8 +18,8 @@ from .tables import last_insights
 
 DRIFT, TOO_CLOSE = "cosine_to_newest", 0.99
 # Of a config: what names a run, or is what arms differ in.
-NOT_COMPARED = ("experiment_name", "baseline", "source", "seeds", "loss_funcs")
-PLACES = ("root", "checkpoint", "dataloader_num_workers", "in_memory", "log_freq")
+NAMES = ("experiment_name", "baseline", "source", "seeds", "tsne_classes")
+NOT_COMPARED = (*NAMES, "loss_funcs")
 PACKAGES = ("torch", "pytorch-metric-learning", "pml-memvir")
 
 
@@ -125,7 +126,7 @@ def _of_pairs(report: Report) -> Iterator[str]:
             key
             for key in keys
             if key not in NOT_COMPARED
-            and _settings(config[arm].get(key)) != _settings(config[other].get(key))
+            and _settings(config[arm], key) != _settings(config[other], key)
         ]
         if differing:
             yield (
@@ -134,11 +135,10 @@ def _of_pairs(report: Report) -> Iterator[str]:
             )
 
 
-def _settings(value: Any) -> Any:
-    """Without what results do not depend on."""
-    if not isinstance(value, dict):
-        return value or None
-    return {k: _settings(v) for k, v in value.items() if k not in PLACES}
+def _settings(config: Mapping[str, Any], key: str) -> Any:
+    """What results depend on; a config of before a key was known has its default."""
+    value = without_places(config.get(key))
+    return None if value is False or value in ({}, [], "") else value
 
 
 def _of_arm(report: Report, name: str) -> Iterator[str]:

@@ -12,8 +12,10 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..errors import ReportError
@@ -25,6 +27,9 @@ COLUMNS = ("experiment", "seed", "fold", "epoch", "step", "split", "metric", "va
 FILE, TRIAL, TRAIN, MEMVIR = "file", "trial", "train", "memvir"
 RESERVED = (FILE, TRIAL, TRAIN, MEMVIR)
 Row = tuple[object, ...]
+# What a damaged file raises.
+UNSOUND: tuple[type[Exception], ...] = (OSError, EOFError, csv.Error, zlib.error)
+UNSOUND += (ValueError, KeyError, TypeError, RecursionError)
 
 
 def write_pack(experiments: Mapping[str, Stored], file: Path) -> None:
@@ -40,20 +45,24 @@ def write_pack(experiments: Mapping[str, Stored], file: Path) -> None:
 
 
 def unpack_one(stored: Stored, folder: Path) -> None:
-    """Write an experiment as the folder that it was."""
+    """Write an experiment as the folder that it was, whole or not at all."""
     for name, text in stored.files.items():
         inner = PurePosixPath(name)
         if inner.is_absolute() or ".." in inner.parts or len(inner.parts) > 2:
             raise ReportError(f"{stored.place}: {name!r} is no file of an experiment")
-    for (seed, fold), history in stored.histories.items():
-        trial = folder / f"seed{seed}" / ("" if fold is None else f"fold{fold}")
-        trial.mkdir(parents=True, exist_ok=True)
-        write_text(trial / HISTORY, json.dumps(history, indent=1) + "\n")
     # Last, as it is what makes a folder an experiment.
-    for name in sorted(stored.files, key=lambda name: name == CONFIG):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, stored.files[name])
+    texts = dict(sorted(stored.files.items(), key=lambda file: file[0] == CONFIG))
+    for (seed, fold), history in stored.histories.items():
+        trial = f"seed{seed}" if fold is None else f"seed{seed}/fold{fold}"
+        text = json.dumps(history, indent=1) + "\n"
+        texts = {f"{trial}/{HISTORY}": text, **texts}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
+        whole = Path(temporary, folder.name)
+        for name, text in texts.items():
+            (whole / name).parent.mkdir(parents=True, exist_ok=True)
+            write_text(whole / name, text)
+        whole.replace(folder)
 
 
 def read_pack(file: Path) -> list[Stored]:
@@ -71,7 +80,7 @@ def read_pack(file: Path) -> list[Stored]:
                 raise ReportError(f"expected the columns {', '.join(COLUMNS)}")
             for name, *row in rows:
                 _add(found.setdefault(name, Stored(file)), row)
-    except (OSError, EOFError, ValueError, KeyError, csv.Error) as error:
+    except UNSOUND as error:
         raise ReportError(f"{file} is no file of packed runs: {error}") from error
     return list(found.values())
 

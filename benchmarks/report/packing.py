@@ -17,7 +17,7 @@ def pack(places: Iterable[Path], file: Path) -> list[str]:
     """Add the experiments among and below `places` to a file.
 
     One that the file has already is replaced by a place's, unless that lacks any of its
-    trials: then nothing is written.
+    trials, or epochs of one: then nothing is written.
 
     Returns:
         the names of those that were added or replaced.
@@ -38,10 +38,17 @@ def pack(places: Iterable[Path], file: Path) -> list[str]:
             )
     old = {name_of(s): s for s in read_pack(file)} if file.exists() else {}
     for name in old.keys() & new.keys():
-        if lost := old[name].histories.keys() - new[name].histories.keys():
+        there = new[name].histories
+        lost = [
+            place
+            for place, history in old[name].histories.items()
+            if place not in there
+            or len(there[place]["epochs"]) < len(history["epochs"])
+        ]
+        if lost:
             raise ReportError(
                 f"{file} has trials of {name} (seed, fold) that {new[name].place} has "
-                f"not: {sorted(lost, key=str)}; unpack it there first"
+                f"not, or not as long: {sorted(lost, key=str)}; unpack it there first"
             )
     write_pack({**old, **new}, file)
     return list(new)

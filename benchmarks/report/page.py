@@ -8,16 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
 from .build import Report
 from .cells import Strong
 from .notes import notes, protocol
-from .tables import SEEN, insights, of_section, overlays
+from .tables import Section, sections
 from .text import plain
 
-Section = tuple[str, list[str | pd.DataFrame]]  # heading, paragraphs and tables
 TEMPLATES = Path(__file__).with_name("templates")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
 # Whatever is not of these files is escaped, and has no control characters.
@@ -46,23 +44,14 @@ def as_page(
         figures: PNG files.
         further: sections for its beginning.
     """
-    sections: list[Section] = [*further, ("Protocol", list(protocol(report)))]
-    for dataset, selection, arms in report.sections():
-        heading = f"{dataset or '(unnamed data set)'}, selection: {selection}"
-        ending = overlays(report, arms)
-        said = [f"All arms: {ending}"] if ending else []
-        made = of_section(report, dataset, selection, arms)
-        sections.append((heading, [*said, *made]))
-    of_memvir = insights(report.runs)
-    sections += [(SEEN, [of_memvir])] if len(of_memvir) else []
-    sections.append(("Notes", list(notes(report))))
+    about, further_on = ("Protocol", protocol(report)), ("Notes", notes(report))
     script, style = (
         Markup((TEMPLATES / f"page.{kind}").read_text()) for kind in ("js", "css")
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return ENVIRONMENT.get_template("page.html").render(
         title="Report",
-        sections=sections,
+        sections=[*further, about, *sections(report), further_on],
         figures={f.name: base64.b64encode(f.read_bytes()).decode() for f in figures},
         policy=Markup(f"{POLICY}'sha256-{digest}'"),
         script=script,

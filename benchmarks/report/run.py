@@ -17,8 +17,9 @@ from .csv_files import summary_csv, values_csv
 from .figures import ALL_FIGURES, drawn
 from .latex import as_latex
 from .markdown import as_markdown
-from .page import Section, as_page
+from .page import as_page
 from .runs import Runs, read
+from .tables import Section
 
 OURS = re.compile(rf"({'|'.join(ALL_FIGURES)}|curves_.*)\.png")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -28,6 +28,8 @@ INSIGHTS = {
     "cosine_to_oldest": "oldest",
 }
 SEEN = "What MemVir saw, until the last evaluation"
+EPOCHS = "In parentheses: the epoch. Picked on the test set; optimistic."
+Section = tuple[str, list[str | pd.DataFrame]]  # heading, sentences and tables
 Arms = Sequence[tuple[str, str]]
 Row = list[str]
 
@@ -37,12 +39,18 @@ def overlays(report: Report, arms: Arms) -> str:
     return common_overlays(report.runs.experiments.arm[name] for name, _ in arms)
 
 
-def of_section(
-    report: Report, dataset: str, selection: str, arms: Arms
-) -> list[pd.DataFrame]:
-    """Its tables."""
-    made = [summary, details] if len(arms) > 1 else [details]
-    return [make(report, dataset, selection, arms) for make in made]
+def sections(report: Report) -> Iterator[Section]:
+    """Headings, each with sentences and tables."""
+    for dataset, selection, arms in report.sections():
+        said = [EPOCHS] if selection == "best_on_test" else []
+        if ending := overlays(report, arms):
+            said.append(f"All arms: {ending}")
+        makers = [summary, details] if len(arms) > 1 else [details]
+        made = [make(report, dataset, selection, arms) for make in makers]
+        heading = f"{dataset or '(unnamed data set)'}, selection: {selection}"
+        yield heading, [*said, *made]
+    if len(seen := insights(report.runs)):
+        yield SEEN, [seen]
 
 
 def summary(report: Report, dataset: str, selection: str, arms: Arms) -> pd.DataFrame:

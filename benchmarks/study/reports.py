@@ -17,9 +17,9 @@ from ..report import ReportError
 from ..report.build import Report, build
 from ..report.figures import ALL_FIGURES
 from ..report.markdown import as_table
-from ..report.page import Section
 from ..report.run import write
 from ..report.runs import Runs
+from ..report.tables import Section
 from .figures import forest, has_intervals, scatter
 from .settings import filled
 from .study import Study

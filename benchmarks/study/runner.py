@@ -20,6 +20,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..errors import NotPicked
+from ..files import write_text
 from .jobs import ROOT, Job
 from .study import Study
 
@@ -201,4 +202,5 @@ def _note(job: Job, results: Path, seconds: float, cpu_seconds: float) -> None:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     numbers = round(seconds), round(cpu_seconds)
     row = pd.DataFrame([[now, job.folder, job.name, job.seed, *numbers]], None, COLUMNS)
-    row.to_csv(path, mode="a", header=not path.exists(), index=False)
+    before = path.read_text() if path.exists() else ",".join(COLUMNS) + "\n"
+    write_text(path, before + row.to_csv(header=False, index=False))
