@@ -19,7 +19,6 @@ from .pml.plan import CHOICES, Planner
 from .pml.trial import try_once
 from .readings import RECORDED, SETTINGS, Readings
 from .state.checkpoints import Checkpoints
-from .state.owner import Owner
 from .training import batch, calls
 from .training.steps import Steps
 
@@ -117,8 +116,8 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
         memory = SnapshotMemory(schedule, checked_dtype(memory_dtype), device)
         self._memory, self._progress, self._turn = memory, Progress(), calls.Turn()
         self._steps = Steps(memory, self._progress, on_non_finite)
-        self._checkpoints = Checkpoints(memory, self._progress)
         self._gather = flag("gather", gather)
+        self._checkpoints = Checkpoints(memory, self._progress, gather)
         self.save_memory = flag("save_memory", save_memory)
         self.warmup_steps = warmup_steps
         try_once(loss)
@@ -227,22 +226,24 @@ class MemVir(Readings, BaseLossWrapper, ModuleWithRecords):
     def _save_to_state_dict(self, destination: Any, prefix: str, *rest: Any) -> None:
         super()._save_to_state_dict(destination, prefix, *rest)
         self._steps.settle()
-        owner = Owner(self, self._plan, self._gather)
-        destination.update(self._checkpoints.save(owner, prefix, self.save_memory))
+        state = self._checkpoints.save(self._plan, prefix, self.save_memory)
+        destination.update(state)
 
     @calls.in_turn
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local: Any, strict: bool, *found: Any
     ) -> None:
         if any(key.startswith(prefix) for key in state_dict):
-            owner = Owner(self, self._plan, self._gather)
-            self._checkpoints.load(owner, state_dict, prefix, local, *found)
+            given = self._plan, state_dict, prefix, local
+            self._checkpoints.load(self, *given, *found)
         super()._load_from_state_dict(state_dict, prefix, local, strict, *found)
 
     @calls.in_turn
     def __getstate__(self) -> dict[str, Any]:
         self._steps.settle()  # what is on its way can be neither copied nor saved
-        return self.__dict__.copy()
+        state = self.__dict__.copy()
+        state.pop("_compiled_call_impl", None)  # of `compile()`, bound to this one
+        return state
 
 
 _outside_the_graph = calls.disable_dynamo(MemVir._forward)

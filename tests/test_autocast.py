@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pml_memvir import MemVir
+from pml_memvir.pml import plan
 
 from .catalog import BY_NAME, CASES, norm_softmax, ragged
 from .reference import relative_error
@@ -136,3 +137,8 @@ def test_autocast_rounds_nothing_that_is_kept(name, settings):
                 values.append(memvir(x.float().requires_grad_(), y, mined))
         made.append(torch.stack(values))
     assert torch.equal(*made)
+
+
+def test_devices_without_autocast():
+    """PyTorch raises of those that it knows no autocast for."""
+    assert plan.is_autocast("cpu") is False and not plan.is_autocast("meta")

@@ -355,6 +355,15 @@ def test_bad_batches_leave_holes(case):
     assert len(memvir._memory.snapshots) == count - 1
 
 
+def test_numbers_that_overflow_are_not_kept():
+    memvir = Basic(pml.CosFaceLoss(NUM_CLASSES, 6), 2, 0)
+    for step, (x, y) in enumerate(ragged(0, 6)):
+        memvir.loss.scale = 1e39 if step == 2 else 64  # more than float32 holds
+        value = memvir(x.float(), y)
+        assert value.isfinite() == (step != 2)
+        assert (step in memvir._memory.snapshots) == (step != 2)
+
+
 def test_two_forwards_before_one_backward():
     """At M = 0, where the second one meets what the first one leaves."""
     case, batches = BY_NAME["ArcFaceLoss"], ragged(0, 6)
@@ -395,7 +404,10 @@ def test_a_loss_of_ones_own(forget_registrations):
     with pytest.raises(ValueError, match="does not support Softmax"):
         Basic(Softmax(), 1, 0)
     register_loss(Softmax, "weight", 0)
-    the_same(Softmax, [(x, y % 3) for x, y in ragged(0, 8)])
+    batches = [(x, y % 3) for x, y in ragged(0, 8)]
+    the_same(Softmax, batches)
+    memvir = Basic(Softmax(), 1, 0).eval()
+    assert torch.equal(memvir(*batches[0]), memvir.loss(*batches[0]))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def slow_device(monkeypatch):
     delay = [1]
 
     def put(self, step, host):
-        self._pending.append(deferred._Pending(step, host, Event(step + delay[0])))
+        self._pending.append((step, host, Event(step + delay[0])))
 
     monkeypatch.setattr(deferred.DeferredAnswers, "put", put)
     return delay
@@ -72,6 +72,18 @@ def test_bad_snapshots_are_never_met(step_gap, delay, slow_device, monkeypatch):
     more = ragged(1, 6)
     for a, b in zip(train(memvir, more), train(expected, more)):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 3])
+def test_the_end_of_a_step_waits_for_nothing(accumulation_steps, slow_device):
+    slow_device[0] = 9
+    memvir = norm_softmax(
+        num_steps=2, step_gap=9, accumulation_steps=accumulation_steps
+    )
+    for batch in ragged(0, 8):
+        steps(memvir, [batch])
+        memvir.end_step()
+    assert memvir.step == 8 and Event.waited == 0
 
 
 @pytest.mark.filterwarnings("ignore:Step .* has NaN")

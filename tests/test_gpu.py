@@ -46,6 +46,16 @@ def test_class_weights_once_beside_a_memory_on_the_host():
     assert far.num_virtual_steps == 2
 
 
+def test_a_copy_of_a_memory_on_the_host_is_pinned_as_well():
+    memvir = norm_softmax(num_steps=2, step_gap=1, memory_device="cpu").to(DEVICE)
+    batches = [(x.to(DEVICE), y.to(DEVICE)) for x, y in ragged(0, 6)]
+    train(memvir, batches)
+    twin = copy.deepcopy(memvir)
+    for one in memvir, twin:
+        assert one._memory.storage.contents.tensors["embeddings"].is_pinned() == GPU
+    assert torch.equal(train(twin, batches)[0], train(memvir, batches)[0])
+
+
 def test_moves_between_devices_lose_nothing():
     memvir, stays = (norm_softmax(num_steps=2, step_gap=1) for _ in range(2))
     batches = ragged(0, 15)

@@ -10,7 +10,7 @@ import torch
 
 from pml_memvir import MemVir, losses
 from pml_memvir.checkpoints import CheckpointError
-from pml_memvir.state import owner
+from pml_memvir.state import checkpoints
 
 from .catalog import BY_NAME, CASES, norm_softmax, ragged, train
 
@@ -361,9 +361,9 @@ def test_a_gathered_memory_is_of_no_rank(rank, world_size, gather, monkeypatch):
         norm_softmax(num_steps=2, step_gap=0, gather=gather) for _ in range(2)
     )
     train(source, ragged(0, 4))
-    monkeypatch.setattr(owner, "rank_and_world_size", lambda: (0, 2))
+    monkeypatch.setattr(checkpoints, "rank_and_world_size", lambda: (0, 2))
     state = source.state_dict()
-    monkeypatch.setattr(owner, "rank_and_world_size", lambda: (rank, world_size))
+    monkeypatch.setattr(checkpoints, "rank_and_world_size", lambda: (rank, world_size))
     if gather:
         target.load_state_dict(state)
         assert target.memory_nbytes == source.memory_nbytes > 0

@@ -181,6 +181,7 @@ def no_answers(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda _: NoStream())
     monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda _: True)
 
 
 EVEN, RAGGED = (4,) * 9, (4, 3, 4, 2) * 3

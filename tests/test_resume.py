@@ -138,6 +138,11 @@ def with_triplets(trainer):
     trainer.sampler = samplers.FixedSetOfTriplets(torch.arange(60) % 5, 20)
 
 
+def with_batches_of_a_sampler(trainer):
+    sampler = samplers.MPerClassSampler(torch.arange(60) % 5, 2, 10, 60)
+    trainer.sampler = torch.utils.data.BatchSampler(sampler, 10, False)
+
+
 def with_queue(trainer):
     """A loss whose cursor is not in its state dict; 25 is no multiple of 10."""
     trainer.loss_funcs["metric_loss"] = CrossBatchMemory(ContrastiveLoss(), 8, 25)
@@ -199,6 +204,7 @@ def pmls_random(monkeypatch):
         with_milestones,
         with_schedulers_in_one,
         with_names_as_labels,
+        with_batches_of_a_sampler,
         with_a_rate_of_numpy,
         with_a_random_state,
         with_a_generator,

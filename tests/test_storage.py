@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
@@ -12,6 +13,7 @@ from torch.utils._pytree import tree_flatten
 from pml_memvir import MemVir, losses
 from pml_memvir.core import memory, storage
 from pml_memvir.core.ahead import CopiedAhead
+from pml_memvir.core.form import unit
 from pml_memvir.core.storage import Storage
 
 from .catalog import BY_NAME, CASES, NUM_CLASSES, norm_softmax, ragged, train
@@ -268,6 +270,43 @@ def test_a_deepcopy_copies_once(monkeypatch):
         assert torch.equal(a, b)
 
 
+def test_only_lack_of_memory_is_told_as_such(monkeypatch):
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+
+    def fail(*_, **__):
+        raise RuntimeError(said)
+
+    for said, error in (
+        ("CUDA error: an illegal memory access was encountered", RuntimeError),
+        ("CUDA out of memory", MemoryError),
+    ):
+        with monkeypatch.context() as patched, pytest.raises(error):
+            patched.setattr(torch, "empty", fail)
+            memvir.allocate_memory(8)
+
+
+def test_vectors_that_are_brought_to_unit_length_in_part(monkeypatch):
+    """What was interrupted is done again, and is no change by somebody else."""
+    memvir = MemVir(losses.Softmax(5, 6).double(), 2, 1)
+    train(memvir, ragged(0, 5))
+    held, calls = memvir._memory.storage, []
+    form = replace(held.contents.size.form, embeddings=2, class_weights=2)
+
+    def unit_of_two(vectors, p):
+        calls.append(p)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return unit(vectors, p)
+
+    monkeypatch.setattr(storage, "unit", unit_of_two)
+    with pytest.raises(KeyboardInterrupt):
+        held.adapt(form)
+    assert not held.was_written_to()
+    assert held.adapt(form) == ""
+    lengths = held.contents.tensors["class_weights"].norm(dim=-1)
+    assert torch.allclose(lengths, torch.ones_like(lengths))
+
+
 def test_numbers_kept_with_snapshots_may_overflow_as_well():
     """Logits of 10^45 in float64; what they are made of is finite in float32, too."""
     memvir = MemVir(losses.Softmax(5, 6).double(), 2, 0)
@@ -300,7 +339,7 @@ class StoragesUsed(TorchDispatchMode):
 def test_a_stream_reads_nothing_that_others_may_change(always_copied, monkeypatch):
     """It may be late: the optimiser may have moved the class weights by then."""
     stream = StoragesUsed()
-    monkeypatch.setattr(torch.cuda, "stream", lambda _: stream)
+    monkeypatch.setattr(CopiedAhead, "_on_stream", lambda _: stream)
     memvir = MemVir(losses.Softmax(5, 6), 2, 5, memory_device="cpu")
     x, y = ragged(0, 1)[0]
     embeddings = x.float()

@@ -122,6 +122,15 @@ def test_deepcopy_and_pickle_carry_the_memory():
             assert torch.equal(a, b)
 
 
+def test_a_copy_of_a_compiled_loss_is_its_own():
+    """`compile()` leaves a function that is bound to the one it is called on."""
+    memvir = norm_softmax(num_steps=2, step_gap=1)
+    memvir.compile(backend="eager")
+    for twin in (copy.deepcopy(memvir), pickle.loads(pickle.dumps(memvir))):
+        train(twin, ragged(0, 3))
+        assert (twin.step, memvir.step) == (3, 0)
+
+
 def test_epochs_to_steps():
     dataset = torch.utils.data.TensorDataset(torch.randn(10, 3))
     assert epochs_to_steps(3, torch.utils.data.DataLoader(dataset, 4)) == 9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class CopiedAhead:
             if copy is None or (copy.shape, copy.dtype) != (source.shape, source.dtype):
                 self._copies[name] = torch.empty_like(source, device=self.device)
         self._behind_the_device()
-        with torch.cuda.stream(self.stream):
+        with self._on_stream():
             for name, source in sources.items():
                 self._copies[name].copy_(source, non_blocking=self.stream is not None)
                 self._in_use_by_stream(self._copies[name])
@@ -60,7 +61,7 @@ class CopiedAhead:
         whole = values.new_zeros(target.shape, dtype=target.dtype)
         whole[: len(values)] = values
         self._behind_the_device()
-        with torch.cuda.stream(self.stream):
+        with self._on_stream():
             target.copy_(whole, non_blocking=self.stream is not None)
         self._in_use_by_stream(whole)
 
@@ -68,6 +69,9 @@ class CopiedAhead:
         """Wait until host memory holds what has been written."""
         if self.stream is not None:
             self.stream.synchronize()
+
+    def _on_stream(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
 
     def _in_use_by_stream(self, tensor: torch.Tensor) -> None:
         """Its storage is not to be used anew before the stream has done with it."""

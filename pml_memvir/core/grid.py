@@ -142,6 +142,11 @@ def spoilt(stretch: int) -> int:
     return -2 - stretch
 
 
+def wants_pinned(storage: torch.device, device: torch.device) -> bool:
+    """Whether it is host memory from which a GPU is to copy without a detour."""
+    return storage.type == "cpu" and device.type == "cuda"
+
+
 def allocate(
     size: Size,
     schedule: Schedule,
@@ -158,8 +163,7 @@ def allocate(
     Raises:
         MemoryError: there is not enough; it says how much is needed.
     """
-    # Host memory from which a GPU copies without a detour.
-    pin = storage.type == "cpu" and device.type == "cuda"
+    pin = wants_pinned(storage, device)
     try:
         tensors = {}
         for name, shape, dtype in size.layout(schedule):
@@ -169,7 +173,8 @@ def allocate(
             tensors[name] = _filled(contents.get(name), shape, options)
         return tensors
     except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one
-        if "memory" not in str(error).lower():
+        said = str(error).lower()
+        if "memory" not in said or "memory access" in said:  # of an earlier kernel
             raise
         raise MemoryError(
             f"MemVir's memory needs {size.nbytes(schedule) / 1e9:.1f} GB on {storage}, "

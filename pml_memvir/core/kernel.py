@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Union
 
 import torch
@@ -30,7 +30,6 @@ class Kernel(ABC):
         centers: what becomes of K centres a class.
         embedding_norm, class_norm: p of the norm by which vectors have unit length;
             None: as they are.
-        numbers: other settings that terms depend on.
     """
 
     name: ClassVar[str]
@@ -41,7 +40,6 @@ class Kernel(ABC):
     centers: OneCenter = OneCenter()
     embedding_norm: float | None = None
     class_norm: float | None = None
-    numbers: tuple[float, ...] = ()
 
     def ordered(self, embeddings: torch.Tensor, class_weights: torch.Tensor) -> Pair:
         """Anchors and candidates."""
@@ -93,7 +91,7 @@ class RowSoftmax(Kernel):
     name: ClassVar[str] = "row_softmax"
 
     offset: float = 0.0
-    margin: Margin | None = field(default=None, compare=False)
+    margin: Margin | None = None
 
     def mark(self, logits: torch.Tensor, labels: torch.Tensor, both: Pair) -> Marked:
         index = labels.unsqueeze(1)

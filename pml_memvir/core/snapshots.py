@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .insight import Insight
+from .progress import Insight
 
 
 @dataclass(frozen=True)

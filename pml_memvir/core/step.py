@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from .insight import Insight
 from .kernel import Kernel
 from .notes import exp, fitting, logits, of_shared_class_weights, product
+from .progress import Insight
 from .reduce import Reduce
 from .snapshots import Notes, Past, real_indices
 

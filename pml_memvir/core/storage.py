@@ -11,7 +11,7 @@ import torch
 
 from .ahead import CopiedAhead
 from .form import Form, unit
-from .grid import VECTORS, Contents, Size, Tensors, allocate
+from .grid import VECTORS, Contents, Size, Tensors, allocate, wants_pinned
 from .schedule import Schedule
 
 
@@ -68,6 +68,7 @@ class Storage:
                 exact = torch.promote_types(tensor.dtype, torch.float32)
                 for vectors in tensor:  # a second time it would change nothing
                     vectors.copy_(unit(vectors.to(exact), p))
+                    contents.versions = contents.versions_now()
         device = tensors["labels"].device
         if form.algorithm != size.form.algorithm:  # other notes are kept
             tensors = {name: tensors[name] for name in (*VECTORS, "labels")}
@@ -115,6 +116,7 @@ class Storage:
             had == size
             and tensors["labels"].device == device
             and tensors["embeddings"].device == storage
+            and (not wants_pinned(storage, device) or tensors["embeddings"].is_pinned())
         ):
             return contents
         self.finish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 import torch
 from pytorch_metric_learning.losses.base_loss_wrapper import BaseLossWrapper
@@ -13,6 +13,9 @@ from pytorch_metric_learning.utils.module_with_records import ModuleWithRecords
 
 from . import specs
 from .virtual_classes import Notes, Snapshot, concatenation, row_softmax
+
+# Embeddings, labels and indices_tuple.
+Batch = Tuple[torch.Tensor, torch.Tensor, Any]
 
 
 class Memory:
@@ -100,7 +103,10 @@ class MemVir(BaseLossWrapper, ModuleWithRecords):
         self.reset_stats()
         is_step = self.training and torch.is_grad_enabled()
         if not is_step or labels is None or ref_emb is not None:
-            return self.loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+            ref = (
+                () if ref_emb is None and ref_labels is None else (ref_emb, ref_labels)
+            )
+            return self.loss(embeddings, labels, indices_tuple, *ref)
         c_f.check_shapes(embeddings, labels)
         spec = specs.spec_of(self.loss)
         _check_labels(labels, spec.num_classes(self.loss))
@@ -112,9 +118,10 @@ class MemVir(BaseLossWrapper, ModuleWithRecords):
         if specs.has_logits(self.loss):
             value, notes, of_met = row_softmax(self.loss, spec, self.step, *batch, past)
         else:
-            value = self._concatenated(spec, past, *batch)
+            value = self._concatenated(spec, past, batch)
         weights = spec.class_weights(self.loss).detach()
-        is_finite = bool(embeddings.isfinite().all() and weights.isfinite().all())
+        kept = weights, embeddings, notes[0], *notes[1].values(), *of_met.values()
+        is_finite = bool(torch.stack([x.isfinite().all() for x in kept]).all())
         if self.step >= self.warmup_steps and is_finite:  # otherwise it leaves a hole
             for step, lse in of_met.items():
                 past[step].lse[self.step] = lse
@@ -148,14 +155,8 @@ class MemVir(BaseLossWrapper, ModuleWithRecords):
         return met
 
     def _concatenated(
-        self,
-        spec: specs.LossSpec,
-        past: dict[int, Snapshot],
-        embeddings: torch.Tensor,
-        labels: torch.Tensor,
-        indices_tuple: Any,
+        self, spec: specs.LossSpec, past: dict[int, Snapshot], batch: Batch
     ) -> Any:
-        batch = embeddings, labels, indices_tuple
         if not past:
             return self.loss(*batch)
         num_classes, met = spec.num_classes(self.loss), past.values()
@@ -173,14 +174,8 @@ class MemVir(BaseLossWrapper, ModuleWithRecords):
         """What the memory is laid out for, as plain values."""
         spec = specs.spec_of(self.loss)
         classes = spec.num_classes(self.loss), spec.num_centers(self.loss)
-        shape = spec.get(self.loss).shape
-        return [
-            type(self.loss).__name__,
-            self.num_steps,
-            self.step_gap,
-            *classes,
-            *shape,
-        ]
+        of_mine = type(self.loss).__name__, self.num_steps, self.step_gap
+        return [*of_mine, *classes, *spec.get(self.loss).shape]
 
     def get_extra_state(self) -> dict[str, Any]:
         """The memory, of tensors, numbers and strings only."""

@@ -30,7 +30,9 @@ class SafeHookContainer(HookContainer):
     NumPy's and PyTorch's generators, on the CPU and on all GPUs, of the one that PML
     draws from (`common_functions.NUMPY_RANDOM`) if that is another, of PML's samplers
     MPerClassSampler and FixedSetOfTriplets, and where CrossBatchMemory is in its queue;
-    other samplers must draw from those generators only.
+    other samplers must draw from those generators only. An epoch must be a pass over
+    the loader: with another `iterations_per_epoch` PML's trainers go on in mid-pass,
+    and a resumed one begins a new pass.
 
     A file that cannot be written raises OSError, where PML logs a warning. Files are
     read with `weights_only=True`. Arguments, names of files and the rest are PML's.

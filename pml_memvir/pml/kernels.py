@@ -94,7 +94,6 @@ def soft_triple(loss: Any) -> Kernel | None:
         centers=SoftmaxOfCenters(loss.centers_per_class, la / gamma),
         embedding_norm=p,
         class_norm=p,
-        numbers=(margin,),
         offset=-la * margin,
     )
 
@@ -114,7 +113,7 @@ def _margin(
     centers: OneCenter = OneCenter(),
 ) -> RowSoftmax | None:
     """A margin on the cosine, then the scale."""
-    scale, margin = float(loss.scale), float(getattr(loss, "margin", 0))
+    scale = float(loss.scale)
     if scale <= 0 or not _is_softmax_of_products(loss):
         return None
     return RowSoftmax(
@@ -122,7 +121,6 @@ def _margin(
         centers=centers,
         embedding_norm=embedding_norm,
         class_norm=class_norm,
-        numbers=(margin,),
         margin=loss.modify_cosine_of_target_classes,
     )
 

@@ -14,6 +14,7 @@ import numpy
 import torch
 from pytorch_metric_learning.losses import CrossBatchMemory
 from pytorch_metric_learning.samplers import FixedSetOfTriplets, MPerClassSampler
+from torch.utils.data import BatchSampler
 
 # The array that a sampler shuffles in place.
 SHUFFLED = {MPerClassSampler: "labels", FixedSetOfTriplets: "fixed_set_of_triplets"}
@@ -87,6 +88,8 @@ def _saved(array: Any) -> Any:
 
 
 def _shuffled(sampler: Any) -> Any:
+    while isinstance(sampler, BatchSampler):
+        sampler = sampler.sampler
     for kind, attribute in SHUFFLED.items():
         if isinstance(sampler, kind):
             return getattr(sampler, attribute)

@@ -224,6 +224,8 @@ def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
 def is_autocast(device_type: str) -> bool:
     try:
         return torch.is_autocast_enabled(device_type)
+    except RuntimeError:  # a device that has none
+        return False
     except TypeError:  # torch < 2.4
         if device_type == "cpu":
             return torch.is_autocast_cpu_enabled()

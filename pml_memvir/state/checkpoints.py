@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ import torch
 from ..core.form import Form
 from ..core.memory import SnapshotMemory
 from ..core.progress import Progress
+from ..core.ranks import rank_and_world_size
 from ..core.warn import warn
 from . import tensors, version_1
-from .owner import Owner
 
 PREFIX = "memory."
 
@@ -26,28 +27,33 @@ class Checkpoints:
     """Reads and writes the memory and what is counted, beside an inner loss.
 
     A state dict holds tensors only: `loss.*`, as the loss names them, and `memory.*`.
+
+    Args:
+        gather: whether the memory is of all ranks.
     """
 
-    def __init__(self, memory: SnapshotMemory, progress: Progress) -> None:
-        self._memory, self._progress = memory, progress
+    def __init__(
+        self, memory: SnapshotMemory, progress: Progress, gather: bool
+    ) -> None:
+        self._memory, self._progress, self._gather = memory, progress, gather
         # In a load_state_dict call of the wrapper itself, its `strict`; None within a
         # parent's call, where PyTorch collects what is missing.
         self.is_strict: bool | None = None
 
     def save(
-        self, owner: Owner, prefix: str, with_memory: bool
+        self, plan: Any, prefix: str, with_memory: bool
     ) -> dict[str, torch.Tensor]:
         """What goes into a state dict. As in any, large tensors are the live ones."""
         counters = {name: getattr(self._progress, name) for name in tensors.COUNTED}
-        counters |= zip(("rank", "world_size"), owner.rank_and_world_size)
-        settings = owner.settings(self._memory.schedule)
+        counters |= zip(("rank", "world_size"), self._rank_and_world_size())
         memory = self._memory if with_memory else None
-        state = tensors.save(counters, settings, memory)
+        state = tensors.save(counters, self._settings(plan), memory)
         return {f"{prefix}{PREFIX}{name}": tensor for name, tensor in state.items()}
 
     def load(
         self,
-        owner: Owner,
+        wrapper: Any,
+        plan: Any,
         state_dict: dict[str, Any],
         prefix: str,
         local_metadata: Any,
@@ -64,16 +70,15 @@ class Checkpoints:
         Raises:
             CheckpointError: something is missing, damaged, or of other settings.
         """
-        wrapper, schedule = owner.wrapper, self._memory.schedule
         try:
-            state = self._taken_out(state_dict, prefix, owner.plan.form)
+            state = self._taken_out(state_dict, prefix, plan.form)
             is_plain = not state and self._move_plain(wrapper, state_dict, prefix)
             lacking = [] if is_plain else tensors.missing(state)
             unknown = tensors.unknown(state)
             loaded = None
             if state:
-                settings, mine = owner.settings(schedule), owner.rank_and_world_size
-                loaded = tensors.load(state, settings, mine, schedule)
+                settings, mine = self._settings(plan), self._rank_and_world_size()
+                loaded = tensors.load(state, settings, mine, self._memory.schedule)
             names = [f"{PREFIX}{name}" for name in lacking]
             if len(names) == len(tensors.COUNTERS) + 1:
                 names = [f"{PREFIX}*, the memory,"]
@@ -103,6 +108,20 @@ class Checkpoints:
             self._memory.storage.take_over(loaded.contents)
         for name in loaded.counters.keys() & set(tensors.COUNTED):
             setattr(self._progress, name, loaded.counters[name])
+
+    def _settings(self, plan: Any) -> dict[str, Any]:
+        """What the memory depends on."""
+        return {
+            "loss": type(plan.loss).__name__,
+            **asdict(self._memory.schedule),
+            "num_classes": plan.form.num_classes,
+            "centers_per_class": plan.form.num_centers,
+            "embedding_size": plan.embedding_size,
+        }
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        """Those whose memory it is; a gathered one is of no rank."""
+        return (0, 1) if self._gather else rank_and_world_size()
 
     def _taken_out(
         self, state_dict: dict[str, Any], prefix: str, form: Form

@@ -93,7 +93,7 @@ class Steps:
 
     def end_early(self) -> None:
         """End the step that is under way: what it lacks are holes."""
-        self.settle()
+        self._finish()
         for call in self.schedule.rest_of_step(self.progress.calls):
             if self.schedule.stores(call):
                 self.memory.forget(self.schedule.slot(call))
