@@ -10,6 +10,10 @@ class Mistake(ValueError):
     """A user can put it right: the text says what is wrong, where, and the way out."""
 
 
+class DatabaseError(Mistake):
+    """A database cannot be written to, mostly as the disk is full."""
+
+
 class ReportError(Mistake):
     """A report cannot be made; says of which file or option, and what to do."""
 

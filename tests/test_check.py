@@ -102,6 +102,19 @@ def _extra():
         ),
         ({"tester~APPLY~4": {"k": 28}}, "k is 28, but there are 27 images"),
         (
+            {"trainer~APPLY~2": {"iterations_per_epoch": 1e3}},
+            "iterations_per_epoch must be an integer, got 1000.0",
+        ),
+        ({"trainer~APPLY~2": {"dataloader_num_workers": -1}}, "loading images fails"),
+        (
+            {
+                "loss_funcs": {
+                    "metric_loss~OVERRIDE~": {"MultipleLosses": {"losses": 3}}
+                }
+            },
+            "losses: expected classes by name, got 3",
+        ),
+        (
             {"loss_funcs": {"metric_loss_extra": {"ContrastiveLoss": {}}}},
             "metric_loss_extra would not be used.*Did you mean 'metric_loss'",
         ),

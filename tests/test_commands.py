@@ -97,12 +97,34 @@ def test_mistakes_are_messages(config):
     assert "name a preset" in call("run", fails=True)
     assert "--device" in call("run", config, "--device", "gpu", fails=True)
     assert "no preset" in call("run", "glyphs/nothing*", fails=True)
+    assert "No such option" in call("run", "-vv", config, fails=True)
+    for command in "speed", "share":
+        said = call(command, "--device", "gpu", fails=True)
+        assert "expected cpu or cuda" in said
     assert "holds no run" in call("eval", ".", fails=True)
     assert "unknown kind 'los'" in call("list", "los", fails=True)
     assert "one experiment_name" in call(
         "run", "glyphs/softmax", "glyphs/arcface", "experiment_name=x", fails=True
     )
     assert "cars196" in call("data", "prepare", "cars", fails=True)
+
+
+def test_all_configs_are_rehearsed_before_the_first_is_run(config, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        "on_top_of: [tiny]\nexperiment_name: other\ntester~APPLY~4: {k: 28}"
+    )
+    said = call("run", config, other, "--device", "cpu", fails=True)
+    assert "k is 28" in said and not (tmp_path / "output").exists()
+
+
+def test_a_damaged_history_is_named(config, tmp_path):
+    call("run", config, "num_epochs_train=1", "--device", "cpu")
+    run = tmp_path / "output/runs/tiny/norm_softmax_memvir"
+    (run / "seed0/history.json").write_text("{")
+    for command in ("eval", run), ("run", config, "num_epochs_train=1"):
+        said = call(*command, "--device", "cpu", fails=True)
+        assert "history.json is damaged" in said
 
 
 def test_list_and_check(config):

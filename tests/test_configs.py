@@ -190,10 +190,12 @@ def test_saved_config_is_the_config(tmp_path):
 
 
 def test_ranges():
-    values = {"o": {"Adam": {"lr~LOG_BAYESIAN~": [1e-4, 1], "n~INT_BAYESIAN~": [1, 9]}}}
+    values = {
+        "o": {"Adam": {"lr~LOG_BAYESIAN~": [1e-4, 1], "n~INT_BAYESIAN~": [1.0, 9]}}
+    }
     lr, n = ranges(values)
     assert (lr.path, lr.low, lr.high, lr.log) == ("o.Adam.lr", 1e-4, 1, True)
-    assert n.integer and not n.log
+    assert n.integer and not n.log and type(n.low) is int
     assert with_values(values, {"o.Adam.lr": 0.1, "o.Adam.n": 3}) == {
         "o": {"Adam": {"lr": 0.1, "n": 3}}
     }

@@ -312,7 +312,7 @@ def test_images_that_do_not_fit_into_memory_are_not_kept(tmp_path, monkeypatch):
     members = {name: small.picture(i) for i, name in enumerate(names)}
     small.write_files(tmp_path, members)
     width, height = Image.open(io.BytesIO(small.picture(0))).size
-    monkeypatch.setattr(images, "KEPT_BYTES", 3 * width * height)
+    monkeypatch.setattr(images, "KEPT_BYTES", 4 * width * height)
     monkeypatch.setattr(images, "_KEPT", images._Kept())
     spec = {"ImageFolders": {"root": str(tmp_path), "in_memory": True}}
     given = {"split": "train", "transform": None}

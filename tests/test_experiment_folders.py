@@ -10,6 +10,7 @@ pytest.importorskip("omegaconf", reason="configs are loaded with OmegaConf")
 import torch  # noqa: E402
 
 from benchmarks.config import ConfigError, load_saved, save  # noqa: E402
+from benchmarks.errors import Mistake  # noqa: E402
 from benchmarks.protocol import experiment  # noqa: E402
 from benchmarks.protocol.evaluation import evaluate  # noqa: E402
 from benchmarks.protocol.history import History  # noqa: E402
@@ -105,6 +106,8 @@ def test_a_folder_where_nothing_was_measured_may_change(tmp_path, monkeypatch):
         kill_at(patch, 3)  # config and environment are there, and no history
         with pytest.raises(Killed):
             run(tmp_path, {"seeds": [3]})
+    with pytest.raises(ConfigError, match="k is 28"):  # rehearsed, as a new one is
+        run(tmp_path, {"tester~APPLY~4": {"k": 28}})
     folder = run(tmp_path, {"num_epochs_train": 1})
     saved = load_saved(folder / "config.yaml")
     assert saved.num_epochs_train == 1 and saved.seeds == [0]
@@ -122,6 +125,13 @@ def test_a_run_goes_on_to_more_epochs_as_one_that_was_as_long(tmp_path):
     assert "num_epochs_train: 2 -> 3" in text and "batch_size: 50 -> 9" in text
 
 
+def test_a_checkpoint_without_its_history_is_told(tmp_path):
+    folder = run(tmp_path, {"num_epochs_train": 1})
+    (folder / "seed0/history.json").unlink()
+    with pytest.raises(ConfigError, match="checkpoint of epoch 1, and no history.json"):
+        run(tmp_path, {"num_epochs_train": 2})
+
+
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
 def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path, monkeypatch, content):
     changes = {"num_epochs_train": 1}
@@ -134,7 +144,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path, monkeypatch, conten
     with pytest.raises(ConfigError, match="embedder_1.pth|seed0/models: ") as error:
         run(tmp_path, {"num_epochs_train": 2})
     assert "\n" not in str(error.value) and "delete" in str(error.value)
-    with pytest.raises(ConfigError, match="embedder_1.pth") as error:
+    with pytest.raises(Mistake, match="embedder_1.pth") as error:
         evaluate(folder, "last", (), CPU)
     assert "\n" not in str(error.value)
 

@@ -53,7 +53,8 @@ def test_what_is_made_of_the_last_models_is_not_of_earlier_epochs(tmp_path):
     folder = experiment(tmp_path, "cub200/softmax", histories)
     write(folder / "seed0/concatenated.json", {"format": 1, "last": {R1: 0.9}})
     for until in (1, 2, None):
-        result = build(read([tmp_path], until))
+        runs = read([tmp_path])
+        result = build(runs.until(until) if until else runs)
         kinds = "separated", "concatenated"
         means = [numbers(result, "cub200/softmax", kind=kind)[0].mean for kind in kinds]
         assert means == ([0.5, None] if until == 1 else [0.7, 0.9])

@@ -119,14 +119,14 @@ def test_until_is_the_report_of_a_shorter_training(tmp_path):
     longer = history(1, {5: (0.6, 0.3, 0.2), 10: (0.7, 0.2, 0.4)}, num_epochs=20)
     experiment(tmp_path / "a", "glyphs/softmax", [history(0, POINTS), longer])
     experiment(tmp_path / "a", "glyphs/cosface", [history(0, {5: (0.1, 0.1, 0.1)})])
-    runs = read([tmp_path / "a"], until=10)
+    runs = read([tmp_path / "a"]).until(10)
     assert runs.complete_seeds("glyphs/softmax") == [0, 1]
     assert runs.complete_seeds("glyphs/cosface") == [0]
     lengths = dict(zip(runs.trials.experiment, runs.trials.num_epochs))
     assert lengths == {"glyphs/softmax": 10, "glyphs/cosface": 5}
     last = select(runs, "last", [R1]).set_index(["experiment", "seed"]).epoch
     assert last["glyphs/softmax"].to_dict() == {0: 10, 1: 10}
-    unfinished = read([tmp_path / "a" / "glyphs" / "softmax"], until=15)
+    unfinished = read([tmp_path / "a" / "glyphs" / "softmax"]).until(15)
     assert unfinished.complete_seeds("glyphs/softmax") == [0]
 
 
@@ -134,14 +134,14 @@ def test_until_keeps_what_stopped_early(tmp_path):
     early = history(0, {5: (0.6, 0.3)}, num_epochs=20, stopped_early=True)
     experiment(tmp_path / "a", "glyphs/softmax", [early])
     for until, stopped in ((10, True), (5, False)):
-        (trial,) = read([tmp_path / "a"], until=until).trials.itertuples()
+        (trial,) = read([tmp_path / "a"]).until(until).trials.itertuples()
         assert trial.complete and trial.stopped_early == stopped
 
 
 def test_until_must_be_an_evaluation(tmp_path):
     experiment(tmp_path / "a", "glyphs/softmax", [history(0, POINTS)])
     with pytest.raises(ReportError, match="no evaluation at epoch 7; there are 5, 10"):
-        read([tmp_path / "a"], until=7)
+        read([tmp_path / "a"]).until(7)
     with pytest.raises(ReportError, match="no evaluation at epoch 7"):
         read([tmp_path / "a"]).until(7)
     runs = read([tmp_path / "a"]).until(7, strict=False)

@@ -15,6 +15,7 @@ from benchmarks.config import ConfigError, load  # noqa: E402
 from benchmarks.config.arguments import unknown_arguments  # noqa: E402
 from benchmarks.config.overlay import overlay  # noqa: E402
 from benchmarks.config.schema import validated  # noqa: E402
+from benchmarks.errors import DatabaseError  # noqa: E402
 from benchmarks.protocol import tune as tuning  # noqa: E402
 from benchmarks.protocol.experiment import run  # noqa: E402
 from benchmarks.protocol.searched import open_study  # noqa: E402
@@ -105,6 +106,20 @@ def test_killed_tune_takes_up_its_trial(tmp_path, monkeypatch, by_user):
     assert finished[0].params[LR] == lr and len(finished) == 2
     folders = list(folder.glob("trial-*"))
     assert len(folders) == 2 and set(kept) <= set(folders)
+
+
+def test_a_full_disk_is_no_fault_of_a_trial(tmp_path, monkeypatch):
+    def full(*arguments, **named):
+        raise DatabaseError("logs.db: database or disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(DatabaseError):
+        patch.setattr(tuning, "run", full)
+        tune(tmp_path, 1)
+    stopped, again = trials_of(tune(tmp_path, 1))
+    assert stopped.params == again.params and again.state.name == "COMPLETE"
+    linear = {"lr~BAYESIAN~": [1e-3, 1e-1]}
+    with pytest.raises(ConfigError, match="searched, logarithmic -> searched"):
+        tune(tmp_path, 2, {"optimizers": {"metric_loss_optimizer": {"Adam": linear}}})
 
 
 def test_tune_refuses(tmp_path):

@@ -34,7 +34,7 @@ def run(
     changes the config, as in seeds=[0,1] or trainer~APPLY~2.batch_size=64.
     """
     options.quiet_bars()
-    from ..protocol.experiment import run as run_experiment
+    from ..protocol import experiment
 
     console = plain_console()
     configs = options.load_all(what, extra)
@@ -42,8 +42,12 @@ def run(
         # cuBLAS reads it when it is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     chosen = options.torch_device(device)
+    for config in configs:  # before the first of them trains for hours
+        experiment.rehearse_if_new(config, output, chosen, console, from_best)
     for config in configs:
-        folder = run_experiment(config, output, chosen, console, from_best)
+        folder = experiment.run(
+            config, output, chosen, console, from_best, is_rehearsed=True
+        )
         console.print(f"{config.experiment_name}: finished; {folder}", soft_wrap=True)
     console.print(f"python -m benchmarks report {output}", highlight=False)
 
@@ -90,7 +94,7 @@ def evaluate(
     default=20,
     help="Trials to reach, earlier and failed ones included.",
 )
-@click.option("--sampler-seed", type=int, default=0)
+@click.option("--sampler-seed", type=click.IntRange(0), default=0)
 def tune(
     what: tuple[str, ...],
     extra: tuple[str, ...],

@@ -32,7 +32,10 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            place = [word.partition("=")[0] for word in words].index(error.option_name)
+            names = [word.partition("=")[0] for word in words]
+            if error.option_name not in names:  # one letter, among others
+                raise
+            place = names.index(error.option_name)
             raise click.UsageError(f"{error}\n{spelt(words[place:])}", ctx) from error
 
 

@@ -84,6 +84,7 @@ def speed(
     from ..speed import operations as operations_
     from ..speed.run import run
 
+    options.torch_device(device)
     if operations:
         made = operations_.run(output).drop(columns=["algorithm", "torch"])
         plain_console().print(made.to_string(index=False))
@@ -108,6 +109,7 @@ def share(classes: tuple[str, ...], repeats: int, device: str) -> None:
     from ..speed import measure
     from ..speed import share as share_
 
+    options.torch_device(device)
     shares = []
     for name in classes:
         setting = share_.SOP if name == "11318" else share_.CARS196

@@ -11,14 +11,7 @@ from .errors import ConfigError, suggest
 from .powerful import BESIDE
 from .search import search_key
 
-SINGLE = {
-    "dataset": "dataset",
-    "split_manager": "split manager",
-    "sampler": "sampler",
-    "trainer": "trainer",
-    "tester": "tester",
-    "hook_container": "hook container",
-}
+SINGLE = ("dataset", "split_manager", "sampler", "trainer", "tester", "hook_container")
 SEVERAL = {
     "models": "embedder",
     "loss_funcs": "loss",
@@ -29,8 +22,8 @@ SEVERAL = {
 
 def unknown_arguments(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Path and message of each; what is no specification of a class is left alone."""
-    for key, kind in SINGLE.items():
-        yield from _of_spec(kind, values.get(key), key)
+    for key in SINGLE:
+        yield from _of_spec(key.replace("_", " "), values.get(key), key)
     for key, kind in SEVERAL.items():
         for name, spec in _mapping(values.get(key)).items():
             own = "trunk" if (key, name) == ("models", "trunk") else kind

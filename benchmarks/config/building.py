@@ -136,6 +136,8 @@ def _value(key: str, value: Any, where: str, fill: Mapping[str, Any]) -> Any:
                 for i, spec in enumerate(value)
             ]
         if key in ("losses", "miners", "reducers"):  # by name
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where}: expected classes by name, got {value!r}")
             return {
                 name: spec and build(kind, spec, f"{where}.{name}", fill=fill)
                 for name, spec in value.items()

@@ -21,6 +21,10 @@ class Range:
     log: bool = False
     integer: bool = False
 
+    @property
+    def scale(self) -> str:
+        return ", logarithmic" * self.log + ", integers" * self.integer
+
 
 def ranges(values: Mapping[str, Any]) -> list[Range]:
     """All ranges in a config.
@@ -82,4 +86,5 @@ def _range(path: str, word: str, bounds: Any) -> Range:
     ):
         kind = "integers" if integer else "numbers > 0" if log else "numbers"
         raise ConfigError(f"{path}~{word}~: expected [low, high], {kind}, got {bounds}")
-    return Range(path, bounds[0], bounds[1], log, integer)
+    low, high = map(int, bounds) if integer else bounds
+    return Range(path, low, high, log, integer)

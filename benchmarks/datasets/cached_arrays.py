@@ -77,6 +77,18 @@ def save(path: Path, names: Sequence[str], key: str, arrays: Arrays) -> None:
 class Rendered(Dataset, ABC):
     """Images of a file of such arrays, training classes first: Emoji, Glyphs, Kanji.
 
+    Args:
+        root: folder for the rendered file.
+        split: "train", "test" or "train+test".
+        transform: from a PIL image; default none.
+        target_transform: from a label; default none.
+        num_train_classes: use so many training classes; default all. Test classes stay
+            the same.
+
+    Items are (image, label). Of all C training classes labels are 0 to C-1, test labels
+    go on from C; those of a selection keep theirs. `class_names` has a str for each
+    label.
+
     Raises:
         DatasetError: the split is unknown, or there are not so many training classes.
     """
@@ -136,7 +148,16 @@ class Rendered(Dataset, ABC):
 
 
 class Fetched(Rendered):
-    """Of packages that are fetched, or lie in `archives`, files or folders of them."""
+    """Of packages of npm.
+
+    Args:
+        archives: .tgz files of them, or folders of such, for a machine without a
+            network; default: fetched where needed.
+        *args, **kwargs: see Rendered.
+
+    Raises:
+        DatasetError: they cannot be had, or see there.
+    """
 
     def __init__(
         self, *args: Any, archives: Sequence[Path] | None = None, **kwargs: Any

@@ -48,25 +48,12 @@ class Emoji(cached_arrays.Fetched):
     Emoji), CC-BY-4.0 (Twitter Emoji; EmojiOne 2), MIT (Fluent Emoji Flat) and
     CC-BY-SA-4.0 (OpenMoji; EmojiOne 1).
 
-    Args:
-        root: folder for the rendered file.
-        split: "train", "test" or "train+test".
-        transform: from a PIL image; default none.
-        num_train_classes: use the first so many training classes; default all. Test
-            classes stay the same.
-        archives: .tgz files of the npm packages, or folders of them, for a machine
-            without a network; default: fetched where needed.
+    For arguments and items see Fetched. Some training classes are the first.
 
     Attributes:
-        labels: an int for an item. Training labels are 0 to C-1, test labels go on
-            from C, however many training classes are used.
         vendors: a name for an item, of VENDORS.
-        class_names, code_points: a str for each class, of both splits, by label. Code
-            points are hexadecimal and joined by "-".
-        num_train_classes: how many training classes are used.
-
-    Raises:
-        DatasetError: an argument is wrong, or the drawings cannot be had.
+        code_points: a str for each class, of both splits, by label; hexadecimal and
+            joined by "-".
     """
 
     ROOT, SPLIT = "data/emoji", "train"

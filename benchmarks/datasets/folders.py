@@ -123,14 +123,6 @@ class ImageFolder(ImageFolders):
 
     SPLITS: tuple[str, ...] = ("test",)
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        split: str = "test",
-        transform: Callable[[Image.Image], Any] | None = None,
-    ) -> None:
-        super().__init__(root, split, transform)
-
     def generate_split(self) -> None:
         folders = class_folders(self.root)
         if {*folders} <= {"train", "val", "test"}:

@@ -28,19 +28,7 @@ class Glyphs(cached_arrays.Rendered):
     Rendered once, into `root`, from the 12 DejaVu faces (which have every letter) and
     4 STIX faces. A file that is damaged, or that other fonts made, is rendered again.
 
-    Args:
-        root: folder for the rendered file.
-        split: "train", "test" or "train+test".
-        transform: from a PIL image; default none.
-        target_transform: from a label; default none.
-        num_train_classes: use so many training classes, evenly spread; default all.
-            Test classes stay the same.
-
-    Items are (image, label). Of all C training classes labels are 0 to C-1, test labels
-    go on from C; those of a selection keep theirs.
-
-    Raises:
-        DatasetError: the split is unknown, or there are not so many training classes.
+    For arguments and items see Rendered. Some training classes are evenly spread.
     """
 
     ROOT, SPLIT = "data/glyphs", "train+test"

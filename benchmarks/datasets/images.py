@@ -175,7 +175,7 @@ class _Kept:
         image = self.images.get(path)
         if image is None:
             image = read_image(path)[0]
-            size = 3 * image.width * image.height
+            size = 4 * image.width * image.height  # as Pillow keeps RGB
             if self.nbytes + size <= KEPT_BYTES:
                 self.images[path] = image
                 self.nbytes += size

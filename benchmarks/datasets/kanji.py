@@ -52,21 +52,8 @@ class Kanji(cached_arrays.Fetched):
     Fetched with npm (130 MB, of which nothing stays) and rendered once, into `root`,
     which takes a minute or two and needs Node.js. A damaged file is rendered again.
 
-    Args:
-        root: folder for the rendered file.
-        split: "train", "test" or "train+test".
-        transform: from a PIL image; default none.
-        target_transform: from a label; default none.
-        num_train_classes: use the first so many training classes; default all. Test
-            classes stay the same.
-        archives: .tgz files of the npm packages, or folders of them, for a machine
-            without a network; default: fetched where needed.
-
-    Items are (image, label). Training labels are 0 to C-1, test labels go on from C,
-    however many training classes are used. `class_names` has the kanji, by label.
-
-    Raises:
-        DatasetError: an argument is wrong, or the fonts cannot be had.
+    For arguments and items see Fetched. Some training classes are the first;
+    `class_names` are the kanji.
     """
 
     ROOT, SPLIT = "data/kanji", "train"

@@ -21,23 +21,23 @@ def models_folder(history: History, folder: Path, selection: str) -> tuple[Path,
     """Where a selection's models are, and their epoch.
 
     Raises:
-        ValueError: the trial has no such selection, or the files are not there.
+        ConfigError: the trial has no such selection, or the files are not there.
     """
     trained = [entry["epoch"] for entry in history.epochs if entry["epoch"] > 0]
     if not trained:
-        raise ValueError(f"{folder}: no epoch has been evaluated yet")
+        raise ConfigError(f"{folder}: no epoch has been evaluated yet")
     if selection == "last":
         return folder / "models", trained[-1]
     split = history.validation if selection == "best_on_validation" else history.test
     if split is None or split != history.selection_split:
         kept = "test" if history.validation is None else "validation"
-        raise ValueError(
+        raise ConfigError(
             f"{folder}: the models that are {selection} were not kept; this trial "
             f"keeps those best on {kept}"
         )
     epoch = history.best_epoch(history.primary_metric)
     if epoch is None:
-        raise ValueError(f"{folder}: no accuracy is a number")
+        raise ConfigError(f"{folder}: no accuracy is a number")
     return best_folder(folder, split, history.primary_metric), epoch
 
 
@@ -51,16 +51,16 @@ def load_models(
     """
     history = History.load(folder)
     if history is None:
-        raise ValueError(f"{folder}: there is no trial")
+        raise ConfigError(f"{folder}: there is no trial")
     models, epoch = models_folder(history, folder, selection)
     for name in EVALUATED:
         path = models / f"{name}_{epoch}.pth"
         if not path.exists():
-            raise ValueError(f"{path} is missing: was save_models off?")
+            raise ConfigError(f"{path} is missing: was save_models off?")
         try:
             into[name].load_state_dict(read_tensors(path))
         except (RuntimeError, TypeError, AttributeError) as error:
-            raise ValueError(
+            raise ConfigError(
                 f"{path} has not the weights of this {name}: "
                 f"{' '.join(in_words(error).split())}"
             ) from error

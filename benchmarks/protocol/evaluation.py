@@ -59,10 +59,7 @@ def evaluate(
             left_out.append(trial_folder.relative_to(folder).as_posix())
             continue
         trial = build_evaluator(config, seed, fold, device, images)
-        try:
-            epoch = load_models(trial.models, trial_folder, selection)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        epoch = load_models(trial.models, trial_folder, selection)
         metrics = trial.tester.accuracy_calculator.get_curr_metrics()
         found = accuracies(trial, epoch)
         for split, values in found.items():

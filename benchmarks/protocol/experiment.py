@@ -19,9 +19,16 @@ from ..report.experiments import TUNING
 from . import concatenated, environment, records
 from .best import back_to_best, keep_best
 from .checkpoint import resume_from
-from .claims import CONFIG_FILE, another_config, changes, claim, record_changes
+from .claims import (
+    CONFIG_FILE,
+    another_config,
+    changes,
+    claim,
+    is_in_use,
+    record_changes,
+)
 from .finite import NotFiniteError
-from .history import History
+from .history import FILE_NAME, History
 from .locks import locked
 from .progress import describe, describe_epoch
 from .rehearsal import rehearse
@@ -37,6 +44,7 @@ def run(
     console: Console | None = None,
     from_best: bool = False,
     held_out_only: bool = False,
+    is_rehearsed: bool = False,
 ) -> Path:
     """Train and evaluate every trial of a config that is not yet finished.
 
@@ -44,6 +52,7 @@ def run(
         output: the experiment's folder is `output / config.experiment_name`.
         from_best: have trials go back to their best checkpoint first.
         held_out_only: evaluate on validation classes only.
+        is_rehearsed: whether `rehearse_if_new` has been called.
 
     Returns:
         the experiment's folder.
@@ -55,12 +64,9 @@ def run(
     console = console or plain_console()
     device = device or c_f.use_cuda_if_available()
     folder = output / config.experiment_name
-    check_place(folder, output)
     folds = num_folds(config)
-    if not (folder / CONFIG_FILE).exists():  # mistakes show before anything is written
-        size, _ = rehearse(config, folds_of(folds)[0], device)
-        console.print(size, highlight=False, soft_wrap=True)
-        free_memory()
+    if not is_rehearsed:  # mistakes show before anything is written
+        rehearse_if_new(config, output, device, console, from_best)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         claim(folder, config, from_best)
@@ -90,6 +96,29 @@ def run(
         if folds is not None and folds > 1 and not held_out_only:
             concatenated.evaluate(config, seed, folds, folder, device)
     return folder
+
+
+def rehearse_if_new(
+    config: Config,
+    output: Path,
+    device: torch.device | None,
+    console: Console,
+    from_best: bool = False,
+) -> None:
+    """What would fail later fails now, of a config that the folder does not hold yet.
+
+    Raises:
+        ConfigError: see `rehearse` and `run`.
+    """
+    folder = output / config.experiment_name
+    check_place(folder, output)
+    if (folder / CONFIG_FILE).exists():
+        changed = changes(folder, config, from_best=from_best)
+        if not changed or is_in_use(folder):  # which `claim` refuses
+            return
+    size, _ = rehearse(config, folds_of(num_folds(config))[0], device)
+    console.print(size, highlight=False, soft_wrap=True)
+    free_memory()
 
 
 def check_place(folder: Path, output: Path) -> None:
@@ -138,7 +167,7 @@ def run_trial(
     held_out_only: bool = False,
 ) -> None:
     """Train one trial to its end, from its latest checkpoint if there is one."""
-    with naming(folder), records.naming_database(folder / "records"):
+    with naming(folder), records.naming_database(folder / "records" / records.DATABASE):
         trial = build_trial(config, seed, fold, folder, device, None, held_out_only)
         with closed(trial):
             _run_trial(trial, folder, console)
@@ -176,6 +205,12 @@ def resume(trial: Trial, folder: Path) -> int:
     models, history = folder / "models", trial.history
     done = resume_from(trial, models)
     saved = History.load(folder)
+    if saved is None and done > 0:
+        raise ConfigError(
+            f"{folder} has a checkpoint of epoch {done}, and no {FILE_NAME} of what "
+            f"was measured until then: restore it, or delete {models} to train from "
+            "the beginning"
+        )
     if saved is not None and done > 0:
         history.epochs = saved.epochs
         history.truncate(done)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..config import ConfigError
 from ..files import write_text
 
 FORMAT = 1
@@ -65,7 +66,7 @@ class History:
         """The history in a folder; None if there is none.
 
         Raises:
-            ValueError: the file is damaged, or of another format.
+            ConfigError: the file is damaged, or of another format.
         """
         path = folder / FILE_NAME
         if not path.exists():
@@ -73,9 +74,9 @@ class History:
         try:
             history = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+            raise ConfigError(f"{path} is damaged: {error}") from error
         if history.format != FORMAT:
-            raise ValueError(f"{path}: expected format {FORMAT}, got {history.format}")
+            raise ConfigError(f"{path}: expected format {FORMAT}, got {history.format}")
         return history
 
 

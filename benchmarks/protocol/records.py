@@ -9,7 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..config import ConfigError
+from ..config.errors import in_words
+from ..errors import DatabaseError
 from ..files import replacing
 
 DATABASE = "logs.db"
@@ -80,16 +81,16 @@ def _cut_csv(path: Path, epoch: int, steps_per_epoch: int) -> None:
 
 
 @contextmanager
-def naming_database(folder: Path) -> Iterator[None]:
-    """Errors of the database, of a full disk mostly, say where it is.
+def naming_database(path: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Errors of a database say where it is.
 
     Raises:
-        ConfigError: in their place.
+        DatabaseError: in place of these errors, by default of sqlite's.
     """
     try:
         yield
-    except sqlite3.Error as error:
-        raise ConfigError(
-            f"{folder / DATABASE}: {error}. Free some space, if the disk is full, and "
-            "run it again, it goes on"
+    except errors or sqlite3.Error as error:
+        raise DatabaseError(
+            f"{path}: {in_words(error).splitlines()[0]}. Free some space, if the disk "
+            "is full, and run it again, it goes on"
         ) from error

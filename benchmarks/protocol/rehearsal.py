@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import torch
-from torch.utils.data import BatchSampler, Subset, default_collate
+from torch.utils.data import BatchSampler, DataLoader, Subset, default_collate
 
 from pml_memvir import MemVir
 
@@ -23,7 +23,7 @@ from ..datasets.errors import DatasetError
 from ..files import FULL, naming
 from .data import MakeDataset
 from .progress import idle
-from .records import naming_database
+from .records import DATABASE, naming_database
 from .sanity import check_images
 from .trial import Trial, build_trial, closed
 from .watcher import memvirs, without_memory
@@ -53,12 +53,15 @@ def rehearse(
     """
     with TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        with naming(folder), naming_database(folder / "records"):
+        with naming(folder), naming_database(folder / DATABASE):
             trial = build_trial(
                 config, config.seeds[0], fold, folder, device, make_dataset
             )
-            trial.trainer.dataloader_num_workers = 0
-            trial.tester.dataloader_num_workers = 0
+            for part in trial.trainer, trial.tester:
+                with _as("loading images"):
+                    workers = part.dataloader_num_workers
+                    DataLoader(trial.splits.train, num_workers=workers)
+                part.dataloader_num_workers = 0
             with closed(trial):
                 with _as("transforms and data"):
                     check_images(trial.splits)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,12 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..config import ConfigError
-from ..config.errors import in_words
 from ..files import write_png
 from ..report.cells import NONE, percent
 from ..report.markdown import as_table
 
 STORAGE = "study.db"
+ERRORS_OF_STORAGE = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 INTERRUPTED = "interrupted"
 ERROR = "error"
 
@@ -64,26 +61,11 @@ def table(study: optuna.Study, metric: str) -> str:
             ),
             **{name: f"{value:.6g}" for name, value in trial.params.items()},
         }
-        for trial in sorted(settled(study), key=_place)
+        for trial in sorted(
+            settled(study), key=lambda t: (t.value is None, -(t.value or 0), t.number)
+        )
     ]
     return as_table(pd.DataFrame(rows).fillna(NONE))
-
-
-@contextmanager
-def naming_storage(folder: Path) -> Iterator[None]:
-    """Errors of the storage say where it is."""
-    try:
-        yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        raise ConfigError(
-            f"{folder / STORAGE}: {in_words(error).splitlines()[0]}. Free some "
-            "space, if the disk is full, and search again, it goes on"
-        ) from error
-
-
-def _place(trial: FrozenTrial) -> tuple[bool, float, int]:
-    failed = trial.value is None
-    return failed, 0.0 if failed else -float(trial.value or 0), trial.number
 
 
 def draw(study: optuna.Study, folder: Path) -> list[str]:

@@ -96,6 +96,8 @@ def build_trial(
     steps = arguments.get("iterations_per_epoch") or trainers.steps_per_epoch(
         splits.train, batch_size, sampler, arguments.get("drop_last", True)
     )
+    if type(steps) is not int:
+        raise ConfigError(f"iterations_per_epoch must be an integer, got {steps!r}")
     if steps < 1:
         raise ConfigError(
             f"an epoch has no step: {len(splits.train)} training images, "

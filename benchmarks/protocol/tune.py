@@ -23,17 +23,20 @@ from ..config.schema import validated
 from ..config.search import Range, ranges, with_values
 from ..console import plain_console
 from ..datasets.errors import DatasetError
+from ..errors import DatabaseError
 from ..files import write_text
 from ..report.experiments import TUNING
 from ..report.names import metric_label
 from .experiment import run, trials_in
 from .history import History
 from .locks import locked
+from .records import naming_database
 from .searched import (
     ERROR,
+    ERRORS_OF_STORAGE,
     INTERRUPTED,
+    STORAGE,
     draw,
-    naming_storage,
     open_study,
     settled,
     table,
@@ -96,15 +99,16 @@ def tune(
             of_trial = validated({**with_values(values, chosen), **changed})
             run(of_trial, folder, device, console, held_out_only=True)
             return score(folder / name, of_trial)
-        except (KeyboardInterrupt, DatasetError, OSError):  # no fault of its values
-            trial.set_user_attr(INTERRUPTED, True)
+        except (KeyboardInterrupt, DatasetError, DatabaseError, OSError):
+            trial.set_user_attr(INTERRUPTED, True)  # it is no fault of its values
             raise
         except FAILURES as error:
             trial.set_user_attr(ERROR, in_words(error))
             console.print(f"failed: {in_words(error)}", soft_wrap=True)
             raise _Failed from error
 
-    with locked(folder, "another process searches here"), naming_storage(folder):
+    naming = naming_database(folder / STORAGE, *ERRORS_OF_STORAGE)
+    with locked(folder, "another process searches here"), naming:
         _claim(folder, values, found)
         study = open_study(folder, config.experiment_name)
         _take_up_killed(study)
@@ -183,7 +187,7 @@ def score(folder: Path, config: Config) -> float:
 def _claim(folder: Path, values: dict[str, Any], found: list[Range]) -> None:
     """Keep the config that is searched; bounds may change later, nothing else."""
     path = folder / SEARCHED
-    fixed = with_values(values, {r.path: "searched" for r in found})
+    fixed = with_values(values, {r.path: f"searched{r.scale}" for r in found})
     if path.exists():
         changed = differences(read(path), fixed)
         if changed:

@@ -64,6 +64,14 @@ class Report:
     def _cells(self) -> dict[tuple[str, ...], tuple[Summary, Summary]]:
         return dict(zip(self.summary.index, self.summary.itertuples(index=False)))
 
+    @cached_property
+    def untrained(self) -> dict[bool, pd.DataFrame]:
+        """Accuracies before training, by whether they are of held-out classes."""
+        found = {
+            held_out: accuracies(self.runs, held_out) for held_out in (False, True)
+        }
+        return {k: self.runs.of_complete(of[of.epoch == 0]) for k, of in found.items()}
+
     def better(self, *cell: str) -> bool:
         """Whether it is the better of a pair, and the interval leaves out 0."""
         dataset, selection, experiment, accuracy, metric = cell

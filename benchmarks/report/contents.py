@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -120,7 +119,7 @@ def _about(stored: Stored, config: dict[str, Any]) -> dict[str, Any]:
     dataset = DATASETS.get(str(next(iter(_mapping(config, "dataset")), "")), beginning)
     arm = rest if beginning == dataset else name
     loss, memvir = split_arm(arm)
-    losses = list(_names(_mapping(config, "loss_funcs")))
+    losses = _mapping(config, "loss_funcs")
     environment = stored.files.get(ENVIRONMENT)
     place = f"{stored.place}/{ENVIRONMENT}"
     return {
@@ -132,7 +131,7 @@ def _about(stored: Stored, config: dict[str, Any]) -> dict[str, Any]:
         "dataset": dataset,
         "arm": arm,
         "loss": loss,
-        "memvir": "MemVir" in losses if losses else memvir,
+        "memvir": "'MemVir'" in repr(losses) if losses else memvir,
         "config": config,
     }
 
@@ -140,18 +139,6 @@ def _about(stored: Stored, config: dict[str, Any]) -> dict[str, Any]:
 def _mapping(config: dict[str, Any], key: str) -> dict[Any, Any]:
     value = config.get(key)
     return value if isinstance(value, dict) else {}
-
-
-def _names(nested: Any) -> Iterator[Any]:
-    """All keys and values of nested mappings and lists."""
-    if isinstance(nested, dict):
-        yield from nested
-        nested = list(nested.values())
-    if isinstance(nested, list):
-        for one in nested:
-            yield from _names(one)
-    else:
-        yield nested
 
 
 def _folds(stored: Stored, config: dict[str, Any]) -> tuple[list[int | None], int]:

@@ -155,6 +155,7 @@ def insights(report: Report) -> Figure | None:
     """
     seen = of_memvir(report.runs)
     means = seen.groupby(["experiment", "metric", "step"]).value.mean()
+    lines = {of: line.droplevel([0, 1]) for of, line in means.groupby(level=[0, 1])}
     arms = list(dict.fromkeys(seen.experiment))
     if not arms:
         return None
@@ -164,9 +165,8 @@ def insights(report: Report) -> Figure | None:
     for row, arm in zip(grid, arms):
         for axes, (title, names) in zip(row, PANELS.items()):
             for number, (name, label) in enumerate(names.items()):
-                if (arm, name) not in means.index.droplevel("step"):
+                if (line := lines.get((arm, name))) is None:
                     continue
-                line = means[arm, name]
                 dashes = "--" if name == "log_num_copies" else "-"
                 marker = "o" if len(line) == 1 else None
                 style = {"color": f"C{number}", "label": label, "marker": marker}

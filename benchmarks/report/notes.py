@@ -80,7 +80,8 @@ def versions(arms: pd.DataFrame) -> str:
 def notes(report: Report) -> list[str]:
     """What a reader must know to read the tables right."""
     runs, table = report.runs, report.runs.experiments
-    texts = [text for name in table.index for text in _of_arm(report, name)]
+    told = set(runs.values[runs.values.split == MEMVIR].experiment)
+    texts = [t for name in table.index for t in _of_arm(report, name, name in told)]
     complete = {name: runs.complete_seeds(name) for name in table.index}
     if alone := [name for name, seeds in complete.items() if len(seeds) == 1]:
         texts.append(
@@ -141,7 +142,11 @@ def _settings(config: Mapping[str, Any], key: str) -> Any:
     return None if value is False or value in ({}, [], "") else value
 
 
-def _of_arm(report: Report, name: str) -> Iterator[str]:
+def _of_arm(report: Report, name: str, has_told: bool) -> Iterator[str]:
+    """
+    Args:
+        has_told: whether MemVir has told anything.
+    """
     runs, arm = report.runs, report.runs.experiments.loc[name]
     trials = runs.trials[runs.trials.experiment == name]
     if trials.empty:
@@ -156,9 +161,8 @@ def _of_arm(report: Report, name: str) -> Iterator[str]:
         stopped = trials[(trials.seed == seed) & trials.stopped_early]
         if texts := [_stop(trial) for trial in stopped.itertuples()]:
             yield f"{name}, seed {seed} stopped early: {', '.join(texts)}."
-    of_memvir = runs.values[runs.values.split == MEMVIR].experiment
     with_memvir = "MemVir" in str(arm.config.get("loss_funcs"))
-    if with_memvir and complete and name not in set(of_memvir):
+    if with_memvir and complete and not has_told:
         yield (
             f"{name}: MemVir tells of no virtual classes: the warm-up and a gap were "
             "as long as the training, or its loss goes by concatenation."

@@ -128,17 +128,13 @@ def together(parts: Iterable[Runs]) -> Runs:
     return Runs(pd.concat(experiments), *joined)
 
 
-def read(places: Iterable[Path], until: int | None = None) -> Runs:
+def read(places: Iterable[Path]) -> Runs:
     """All experiments in these files of packed runs, and in or below these folders.
-
-    Args:
-        until: leave out what came after this epoch.
 
     Raises:
         ReportError: there is none, two have one name, or a file is damaged.
     """
-    runs = tables(find(places))
-    return runs if until is None else runs.until(until)
+    return tables(find(places))
 
 
 def find(places: Iterable[Path]) -> list[Stored]:

@@ -14,7 +14,6 @@ from .names import common_overlays, metric_label
 from .pack import MEMVIR
 from .published import published, sources
 from .runs import TRIAL, Runs
-from .selection import accuracies
 
 # Short, for a table of 100 columns; docs/tuning.md has the names in full.
 INSIGHTS = {
@@ -168,8 +167,8 @@ def _seed(
 
 def _untrained(report: Report, name: str, kind: str, selection: str) -> list[Row]:
     """What the network can before training, where that was evaluated."""
-    found = accuracies(report.runs.only([name]), held_out=selection == "held_out")
-    found = report.runs.of_complete(found[found.epoch == 0])
+    found = report.untrained[selection == "held_out"]
+    found = found[found.experiment == name]
     if kind == "concatenated" or not found.metric.isin(report.metrics).any():
         return []
     of_seed = found.groupby(["metric", "seed"]).value.mean()
