@@ -105,7 +105,10 @@ def _extra():
             {"trainer~APPLY~2": {"iterations_per_epoch": 1e3}},
             "iterations_per_epoch must be an integer, got 1000.0",
         ),
-        ({"trainer~APPLY~2": {"dataloader_num_workers": -1}}, "loading images fails"),
+        (
+            {"trainer~APPLY~2": {"dataloader_num_workers": -1}},
+            "dataloader_num_workers must be an integer >= 0, got -1",
+        ),
         (
             {
                 "loss_funcs": {

@@ -60,6 +60,12 @@ def test_run_report_eval(config, tmp_path):
     assert "minus norm_softmax (n = 2)" in output
     for name in ("report.md", "report.csv", "summary.csv", "report.tex", "curves.png"):
         assert (runs / "report" / name).stat().st_size > 100
+    chosen = ["--selection", "last", "--metric", "Recall@1", "--until", "1"]
+    other = ["--baseline", "tiny/norm_softmax=tiny/norm_softmax_memvir"]
+    output = call("report", runs, *chosen, *other, "--output", tmp_path / "some")
+    assert "selection: last" in output and "best_on_test" not in output
+    assert "epochs: 1;" in output and "Recall@1 diff." in output
+    assert "MAP@R" not in output and "minus norm_softmax_memvir (n = 2)" in output
     output = call("eval", runs / "tiny" / "norm_softmax_memvir", "--device", "cpu")
     found = json.loads(
         (runs / "tiny/norm_softmax_memvir/seed1/history.json").read_text()
@@ -116,6 +122,13 @@ def test_all_configs_are_rehearsed_before_the_first_is_run(config, tmp_path):
     )
     said = call("run", config, other, "--device", "cpu", fails=True)
     assert "k is 28" in said and not (tmp_path / "output").exists()
+
+
+def test_no_run_is_within_another(config, tmp_path):
+    inner = tmp_path / "inner.yaml"
+    inner.write_text("on_top_of: [tiny]\nexperiment_name: tiny/norm_softmax_memvir/x")
+    said = call("run", config, inner, "num_epochs_train=1", fails=True)
+    assert "would be one within the other" in said
 
 
 def test_a_damaged_history_is_named(config, tmp_path):

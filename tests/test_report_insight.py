@@ -49,11 +49,15 @@ def test_history_has_what_memvir_saw(folder):
 def test_means_are_from_one_evaluation_to_the_next():
     memvir = MemVir(NormSoftmax(3, 4), num_steps=1, step_gap=0)
     watcher = Watcher()
-    for scale in (0, 1):
-        for _ in range(2):
-            memvir(torch.full((3, 4), 0.5 * scale).requires_grad_(), torch.arange(3))
-        watcher.look({"metric_loss": memvir})
-        assert watcher.means()["actual_loss"] == memvir.actual_loss
+    memvir(torch.zeros(3, 4).requires_grad_(), torch.arange(3))
+    for scales in (0.1, 0.3, 1.0), (0.7, 0.5):
+        seen = []
+        for scale in scales:
+            memvir(torch.full((3, 4), scale).requires_grad_(), torch.arange(3))
+            watcher.look({"metric_loss": memvir})
+            seen.append(memvir.actual_loss)
+        assert len(set(seen)) == len(scales)
+        assert watcher.means()["actual_loss"] == pytest.approx(sum(seen) / len(seen))
     assert watcher.means() == {}
 
 

@@ -96,7 +96,7 @@ def test_packing_again_adds_and_loses_nothing(tmp_path):
     assert file.read_bytes() == before and not list(tmp_path.glob("*.tmp"))
     begun = history(0, {1: (0.5, 0.1)}, num_epochs=2)
     experiment(tmp_path / "d", "sop/cosface", [begun])
-    with pytest.raises(ReportError, match=r"not as long: \[\(0, None\)\]"):
+    with pytest.raises(ReportError, match=r"not as far: \[\(0, None\)\]"):
         pack([tmp_path / "d"], file)
     with pytest.raises(ReportError, match="are one experiment"):
         pack([tmp_path / "a", tmp_path / "c"], tmp_path / "new.csv.gz")

@@ -1,9 +1,11 @@
 """Training that is killed and resumed is the training that was not, to the last bit."""
 
+import pickle
 import random
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy
 import pytest
@@ -143,6 +145,23 @@ def with_batches_of_a_sampler(trainer):
     trainer.sampler = torch.utils.data.BatchSampler(sampler, 10, False)
 
 
+class Halves(torch.utils.data.BatchSampler):
+    """Of one's own: PyTorch's constructor is not called."""
+
+    def __init__(self):
+        pass
+
+    def __iter__(self):
+        return iter(torch.randperm(60).view(6, 10).tolist())
+
+    def __len__(self):
+        return 6
+
+
+def with_a_batch_sampler_of_ones_own(trainer):
+    trainer.sampler = Halves()
+
+
 def with_queue(trainer):
     """A loss whose cursor is not in its state dict; 25 is no multiple of 10."""
     trainer.loss_funcs["metric_loss"] = CrossBatchMemory(ContrastiveLoss(), 8, 25)
@@ -205,6 +224,7 @@ def pmls_random(monkeypatch):
         with_schedulers_in_one,
         with_names_as_labels,
         with_batches_of_a_sampler,
+        with_a_batch_sampler_of_ones_own,
         with_a_rate_of_numpy,
         with_a_random_state,
         with_a_generator,
@@ -325,6 +345,20 @@ def test_files_of_pmls_container_load_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="rng_2.pth is missing"):
         assert run.resume() == 3
     assert run.loss.step == 12
+
+
+class Intruder:
+    def __reduce__(self):
+        return Path.touch, (Path("intruder"),)
+
+
+def test_files_are_not_trusted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run(SafeHookContainer, tmp_path).train(2)
+    torch.save({"trunk": Intruder()}, tmp_path / "trunk_2.pth")
+    with pytest.raises(pickle.UnpicklingError):
+        run.resume()
+    assert not Path("intruder").exists()
 
 
 def test_a_missing_file_is_an_error_before_anything_is_loaded(tmp_path):

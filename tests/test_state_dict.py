@@ -281,3 +281,18 @@ def test_a_state_of_version_1_of_other_settings():
     with pytest.raises(ValueError, match="expected num_steps=3, got 2"):
         memvir.load_state_dict(old["state"])
     assert memvir.step == 0
+
+
+@pytest.mark.parametrize("name", ["terms", "lse"])
+def test_one_of_two_empty_tensors_is_enough(name):
+    """Accelerate takes them for one that is shared, and saves one of them."""
+    memvir = norm_softmax(num_steps=2, step_gap=0, algorithm="concatenation")
+    train(memvir, ragged(0, 4))
+    state = memvir.state_dict()
+    assert not state.pop(f"memory.{name}").numel()
+    other = norm_softmax(num_steps=2, step_gap=0, algorithm="concatenation")
+    other.load_state_dict(state)
+    assert other.num_virtual_steps == 2
+    more = ragged(1, 3)
+    for a, b in zip(train(other, more), train(memvir, more)):
+        assert torch.equal(a, b)

@@ -307,6 +307,17 @@ def test_vectors_that_are_brought_to_unit_length_in_part(monkeypatch):
     assert torch.allclose(lengths, torch.ones_like(lengths))
 
 
+def test_logits_that_overflow_leave_a_hole():
+    """Of vectors that are finite."""
+    memvir = MemVir(losses.Softmax(5, 6), 2, 0)
+    x, y = ragged(0, 1)[0]
+    with pytest.warns(UserWarning, match="Step 1 has NaN or infinity"):
+        for step in range(4):
+            value = memvir(x.float() * (1e39 if step == 1 else 1), y)
+            assert value.isfinite() == (step != 1)
+    assert (memvir.num_non_finite, memvir.num_virtual_steps) == (1, 1)
+
+
 def test_numbers_kept_with_snapshots_may_overflow_as_well():
     """Logits of 10^45 in float64; what they are made of is finite in float32, too."""
     memvir = MemVir(losses.Softmax(5, 6).double(), 2, 0)

@@ -197,6 +197,19 @@ def test_a_kind_has_its_fields_only(tmp_path, change):
         study(tmp_path, TUNED, KINDS.replace(*change))
 
 
+def test_figures_of_a_report_are_known(tmp_path):
+    with pytest.raises(StudyError, match="figures.0: expected one of differences, cu"):
+        study(tmp_path, "reports: {main: {of: [main/*], figures: [curve]}}")
+
+
+def test_a_file_may_be_included_by_several(tmp_path):
+    (tmp_path / "one.yaml").write_text(TUNED)
+    for name in "ab":
+        (tmp_path / f"{name}.yaml").write_text("include: [one.yaml]")
+    made = study(tmp_path, "include: [a.yaml, b.yaml]")
+    assert list(made.stages) == ["tune", "compare"]
+
+
 def test_no_stage_is_there_twice(tmp_path):
     (tmp_path / "one.yaml").write_text(TUNED)
     with pytest.raises(StudyError, match="there are stages tune, compare already"):

@@ -11,6 +11,7 @@ from pytorch_metric_learning.utils import common_functions as c_f
 from torch.nn import functional as F
 
 from pml_memvir import MemVir, register_loss
+from pml_memvir.pml import trial
 
 from .catalog import BY_NAME, EMBEDDING_SIZE, NUM_CLASSES, ragged
 from .reference import NaiveMemVir, pml_inner
@@ -194,13 +195,16 @@ def test_what_cannot_be_tried_is_let_pass(copies, forget_registrations):
     assert memvir.num_virtual_classes == C
 
 
-def test_losses_that_are_supported_are_not_tried(monkeypatch):
-    def copied(*_):
-        raise AssertionError("copied")
-
-    monkeypatch.setattr(pml.CosFaceLoss, "__deepcopy__", copied, raising=False)
-    monkeypatch.setattr(pml.CosFaceLoss, "forward", copied)
+def test_losses_that_are_supported_are_not_tried(monkeypatch, forget_registrations):
+    tried, copy_of = [], trial._copy_of
+    monkeypatch.setattr(
+        trial, "_copy_of", lambda loss: tried.append(loss) or copy_of(loss)
+    )
     MemVir(pml.CosFaceLoss(C, D), num_steps=1, step_gap=0)
+    assert not tried
+    register_loss(Own, "weight", 0)
+    MemVir(Own(), num_steps=1, step_gap=0)
+    assert tried
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

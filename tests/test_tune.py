@@ -18,6 +18,7 @@ from benchmarks.config.schema import validated  # noqa: E402
 from benchmarks.errors import DatabaseError  # noqa: E402
 from benchmarks.protocol import tune as tuning  # noqa: E402
 from benchmarks.protocol.experiment import run  # noqa: E402
+from benchmarks.protocol.history import History  # noqa: E402
 from benchmarks.protocol.searched import open_study  # noqa: E402
 from benchmarks.protocol.tune import tune as search  # noqa: E402
 
@@ -117,9 +118,25 @@ def test_a_full_disk_is_no_fault_of_a_trial(tmp_path, monkeypatch):
         tune(tmp_path, 1)
     stopped, again = trials_of(tune(tmp_path, 1))
     assert stopped.params == again.params and again.state.name == "COMPLETE"
+    searched = tmp_path / "tiny/norm_softmax_memvir/tune/searched.yaml"
+    text = searched.read_text()
+    assert text.count("searched, logarithmic") == 1
+    searched.write_text(text.replace(", logarithmic", ""))  # as it was before
+    tune(tmp_path, 1)
+    searched.write_text(text)
     linear = {"lr~BAYESIAN~": [1e-3, 1e-1]}
     with pytest.raises(ConfigError, match="searched, logarithmic -> searched"):
         tune(tmp_path, 2, {"optimizers": {"metric_loss_optimizer": {"Adam": linear}}})
+
+
+def test_a_trial_is_as_good_as_its_seeds_together(tmp_path):
+    config = tiny.config({"seeds": [0, 1], **VALIDATION})
+    for seed, value in enumerate((0.2, 0.6)):
+        folder = tmp_path / f"seed{seed}" / "fold0"
+        folder.mkdir(parents=True)
+        epoch = {"epoch": 1, "step": 1, "loss": 1, "splits": {"val": {"m": value}}}
+        History(seed, 0, 1, "m", "val", "test", [epoch], True).save(folder)
+    assert tuning.score(tmp_path, config) == pytest.approx(0.4)
 
 
 def test_tune_refuses(tmp_path):

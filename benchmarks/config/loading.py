@@ -24,8 +24,8 @@ from .schema import KNOWN, Config, validated
 
 LOGGER = logging.getLogger("benchmarks")
 # Arguments that say where things are and how they are read.
-PLACES = ("root", "checkpoint", "in_memory", "save_models", "log_freq")
-WORKERS = "dataloader_num_workers"
+PLACES = {"root", "checkpoint", "in_memory", "log_freq", "save_models"}
+PLACES.add("dataloader_num_workers")
 
 
 def load(
@@ -126,9 +126,7 @@ def without_places(value: Any) -> Any:
     """Values without those that say where things are, and without workers."""
     if not isinstance(value, dict):
         return value
-    return {
-        k: without_places(v) for k, v in value.items() if k not in (*PLACES, WORKERS)
-    }
+    return {k: without_places(v) for k, v in value.items() if k not in PLACES}
 
 
 def _laid_over(values: dict[str, Any], top: dict[str, Any], of: object) -> Any:

@@ -48,7 +48,7 @@ class Emoji(cached_arrays.Fetched):
     Emoji), CC-BY-4.0 (Twitter Emoji; EmojiOne 2), MIT (Fluent Emoji Flat) and
     CC-BY-SA-4.0 (OpenMoji; EmojiOne 1).
 
-    For arguments and items see Fetched. Some training classes are the first.
+    For arguments and items see Fetched. `num_train_classes` takes the first ones.
 
     Attributes:
         vendors: a name for an item, of VENDORS.

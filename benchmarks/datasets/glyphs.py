@@ -28,7 +28,7 @@ class Glyphs(cached_arrays.Rendered):
     Rendered once, into `root`, from the 12 DejaVu faces (which have every letter) and
     4 STIX faces. A file that is damaged, or that other fonts made, is rendered again.
 
-    For arguments and items see Rendered. Some training classes are evenly spread.
+    For arguments and items see Rendered. `num_train_classes` takes evenly spread ones.
     """
 
     ROOT, SPLIT = "data/glyphs", "train+test"

@@ -52,7 +52,7 @@ class Kanji(cached_arrays.Fetched):
     Fetched with npm (130 MB, of which nothing stays) and rendered once, into `root`,
     which takes a minute or two and needs Node.js. A damaged file is rendered again.
 
-    For arguments and items see Fetched. Some training classes are the first;
+    For arguments and items see Fetched. `num_train_classes` takes the first ones;
     `class_names` are the kanji.
     """
 

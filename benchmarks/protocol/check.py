@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..config import Config, ConfigError
+from ..config import Config
 from ..config.building import WEIGHTS, build, split_spec
 from ..config.errors import in_words
 from ..config.registry import find
+from ..errors import Mistake
 from .data import make_splits
 from .models import network
 from .rehearsal import rehearse
@@ -131,7 +132,7 @@ def _without_weights(config: Config) -> Config:
 def _outcome(action: Any) -> str:
     try:
         action()
-    except ConfigError as error:
+    except Mistake as error:
         return str(error)
     except Exception as error:  # one config's must not hide the others'
         return f"{type(error).__name__}: {in_words(error)}"

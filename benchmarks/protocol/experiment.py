@@ -64,6 +64,7 @@ def run(
     console = console or plain_console()
     device = device or c_f.use_cuda_if_available()
     folder = output / config.experiment_name
+    check_place(folder, output)
     folds = num_folds(config)
     if not is_rehearsed:  # mistakes show before anything is written
         rehearse_if_new(config, output, device, console, from_best)
@@ -114,8 +115,10 @@ def rehearse_if_new(
     check_place(folder, output)
     if (folder / CONFIG_FILE).exists():
         changed = changes(folder, config, from_best=from_best)
-        if not changed or is_in_use(folder):  # which `claim` refuses
+        if not changed:
             return
+        if is_in_use(folder):
+            raise another_config(folder, changed)
     size, _ = rehearse(config, folds_of(num_folds(config))[0], device)
     console.print(size, highlight=False, soft_wrap=True)
     free_memory()

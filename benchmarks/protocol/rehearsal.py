@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Subset, default_collate
+from torch.utils.data import BatchSampler, Subset, default_collate
 
 from pml_memvir import MemVir
 
@@ -53,16 +53,19 @@ def rehearse(
     """
     with TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        with naming(folder), naming_database(folder / DATABASE):
+        with naming(folder), naming_database(folder / "records" / DATABASE):
             trial = build_trial(
                 config, config.seeds[0], fold, folder, device, make_dataset
             )
-            for part in trial.trainer, trial.tester:
-                with _as("loading images"):
-                    workers = part.dataloader_num_workers
-                    DataLoader(trial.splits.train, num_workers=workers)
-                part.dataloader_num_workers = 0
             with closed(trial):
+                for part in trial.trainer, trial.tester:
+                    workers = part.dataloader_num_workers
+                    if type(workers) is not int or workers < 0:
+                        raise ConfigError(
+                            f"dataloader_num_workers must be an integer >= 0, got "
+                            f"{workers!r}"
+                        )
+                    part.dataloader_num_workers = 0
                 with _as("transforms and data"):
                     check_images(trial.splits)
                 _evaluate(trial)

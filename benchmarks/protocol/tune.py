@@ -189,8 +189,10 @@ def _claim(folder: Path, values: dict[str, Any], found: list[Range]) -> None:
     path = folder / SEARCHED
     fixed = with_values(values, {r.path: f"searched{r.scale}" for r in found})
     if path.exists():
-        changed = differences(read(path), fixed)
-        if changed:
+        old = read(path)
+        before = with_values(values, {r.path: "searched" for r in found})
+        changed = differences(old, fixed)
+        if changed and differences(old, before):  # which said nothing of scales
             listed = "\n  ".join(changed)
             raise ConfigError(f"{folder} holds a search of another config:\n  {listed}")
         return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import ReportError
 from .contents import contents, name_of
@@ -17,7 +18,7 @@ def pack(places: Iterable[Path], file: Path) -> list[str]:
     """Add the experiments among and below `places` to a file.
 
     One that the file has already is replaced by a place's, unless that lacks any of its
-    trials, or epochs of one: then nothing is written.
+    trials, or ends one earlier: then nothing is written.
 
     Returns:
         the names of those that were added or replaced.
@@ -42,16 +43,21 @@ def pack(places: Iterable[Path], file: Path) -> list[str]:
         lost = [
             place
             for place, history in old[name].histories.items()
-            if place not in there
-            or len(there[place]["epochs"]) < len(history["epochs"])
+            if place not in there or _end(there[place]) < _end(history)
         ]
         if lost:
             raise ReportError(
                 f"{file} has trials of {name} (seed, fold) that {new[name].place} has "
-                f"not, or not as long: {sorted(lost, key=str)}; unpack it there first"
+                f"not, or not as far: {sorted(lost, key=str)}; train them on there, or "
+                "give another file"
             )
     write_pack({**old, **new}, file)
     return list(new)
+
+
+def _end(history: Mapping[str, Any]) -> int:
+    """The last epoch."""
+    return max((entry["epoch"] for entry in history["epochs"]), default=-1)
 
 
 def unpack(file: Path, output: Path, names: Sequence[str] = ()) -> Iterator[Path]:

@@ -44,14 +44,14 @@ def as_page(
         figures: PNG files.
         further: sections for its beginning.
     """
-    about, further_on = ("Protocol", protocol(report)), ("Notes", notes(report))
+    first, last = ("Protocol", protocol(report)), ("Notes", notes(report))
     script, style = (
         Markup((TEMPLATES / f"page.{kind}").read_text()) for kind in ("js", "css")
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return ENVIRONMENT.get_template("page.html").render(
         title="Report",
-        sections=[*further, about, *sections(report), further_on],
+        sections=[*further, first, *sections(report), last],
         figures={f.name: base64.b64encode(f.read_bytes()).decode() for f in figures},
         policy=Markup(f"{POLICY}'sha256-{digest}'"),
         script=script,

@@ -36,7 +36,8 @@ def forest(table: pd.DataFrame) -> Figure:
     size = 1.8 + 2.1 * ncols, 0.6 + sum(heights)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(
-        *(len(beside), ncols),
+        len(beside),
+        ncols,
         sharex=True,
         sharey="row",
         squeeze=False,

@@ -20,7 +20,6 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..errors import NotPicked
-from ..files import write_text
 from .jobs import ROOT, Job
 from .study import Study
 
@@ -194,7 +193,12 @@ def overview(study: Study, stages: Iterable[str]) -> Table:
 def spent(results: Path) -> float:
     """Core-hours of all runs so far; what a killed one took is not known."""
     path = results / SPENT
-    return pd.read_csv(path).cpu_seconds.sum() / 3600 if path.exists() else 0.0
+    return pd.read_csv(path).cpu_seconds.sum() / 3600 if _is_begun(path) else 0.0
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether it has lines; a full disk may have left none."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def _note(job: Job, results: Path, seconds: float, cpu_seconds: float) -> None:
@@ -202,5 +206,4 @@ def _note(job: Job, results: Path, seconds: float, cpu_seconds: float) -> None:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     numbers = round(seconds), round(cpu_seconds)
     row = pd.DataFrame([[now, job.folder, job.name, job.seed, *numbers]], None, COLUMNS)
-    before = path.read_text() if path.exists() else ",".join(COLUMNS) + "\n"
-    write_text(path, before + row.to_csv(header=False, index=False))
+    row.to_csv(path, mode="a", header=not _is_begun(path), index=False)

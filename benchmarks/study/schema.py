@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -19,6 +20,7 @@ from pydantic import (
 )
 
 from ..errors import StudyError, explained
+from ..report.figures import ALL_FIGURES
 from ..report.selection import SELECTIONS
 from .settings import Kind
 
@@ -55,13 +57,16 @@ class Stage(Node):
     about: str = ""
 
 
-def _selection(name: str) -> str:
-    if name not in SELECTIONS:
-        raise ValueError(f"expected one of {', '.join(SELECTIONS)}")
-    return name
+def _one_of(known: Iterable[str]) -> Any:
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"expected one of {', '.join(known)}")
+        return name
+
+    return AfterValidator(check)
 
 
-Selection = Annotated[str, AfterValidator(_selection)]
+Selection = Annotated[str, _one_of(SELECTIONS)]
 
 
 class Way(Known):
@@ -72,9 +77,7 @@ class Way(Known):
     arm: str = ""
     minus: str = ""
     as_good_as: str = Field("", alias="as")
-    only: str = ""
     if_equal: list[str] = []
-    any: list[Way] = []
     text: str = ""
     format: str = ""
     of: dict[str, Way] = {}
@@ -90,6 +93,8 @@ class Way(Known):
 
 class Column(Way):
     head: str
+    only: str = ""
+    any: list[Way] = []
 
 
 class Row(Loops):
@@ -138,7 +143,7 @@ class ReportOf(Known):
 
     of: Annotated[list[str], Field(min_length=1)]
     selections: list[Selection] = []
-    figures: list[Literal["differences", "curves", "actual_shares", "memvir"]] = []
+    figures: list[Annotated[str, _one_of(ALL_FIGURES)]] = []
     until: int = 0
     baselines: list[Baselines] = []
     tables: list[Page] = []

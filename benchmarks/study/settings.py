@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from string import Formatter
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from ..errors import StudyError
 
@@ -25,15 +25,17 @@ class Kind(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, str | list[str]] = Field(init=False)
     fields: list[str]
     set: list[str]
     name: str | list[str]
 
     @model_validator(mode="after")
     def _are_of_its_fields(self) -> Kind:
-        for text in ("name", *(self.model_extra or {})):
-            for part in [*self.set, *(self.text(text) or ())]:
+        texts = [self.set, *map(self.text, ("name", *(self.model_extra or {})))]
+        for text in texts:
+            if not (isinstance(text, list) and all(isinstance(x, str) for x in text)):
+                raise ValueError(f"expected text or a list of it, got {text!r}")
+            for part in text:
                 for _, field, *_ in Formatter().parse(part):
                     if field not in (None, *self.fields):
                         raise ValueError(

@@ -35,6 +35,7 @@ class Study:
         self.stages: dict[str, Stage] = {}
         self.reports: dict[str, dict[str, Any]] = {}
         self._folders: dict[str, Path] = {}  # of the files that stages are in
+        self._included: set[Path] = set()
         top = self._include(file)
         self.core_hours = top.core_hours
         self.metrics = top.metrics
@@ -200,9 +201,11 @@ class Study:
 
     def _include(self, file: Path) -> File:
         top = read(file)
+        self._included.add(file.resolve())
         self.kinds |= top.kinds
         for other in top.include:
-            self._include(file.parent / other)
+            if (file.parent / other).resolve() not in self._included:
+                self._include(file.parent / other)
         if twice := [name for name in top.stages if name in self.stages]:
             raise StudyError(f"{file}: there are stages {', '.join(twice)} already")
         for name, stage in top.stages.items():

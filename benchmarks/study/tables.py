@@ -85,7 +85,7 @@ class Tables:
     def _table(self, node: Node, outer: Context, place: str) -> pd.DataFrame:
         rows = self._rows(node["rows"], outer, place)
         columns = list(node.get("columns", ()))
-        if "quarters" in node:
+        if node.get("quarters"):
             columns += self._quarters([context["arm"] for _, context in rows])
         heads = [node["head"], *(column["head"] for column in columns)]
         of_table = {k: v for k, v in node.items() if k in ("metric", "until")}

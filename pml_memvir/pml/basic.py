@@ -103,9 +103,8 @@ class MemVir(BaseLossWrapper, ModuleWithRecords):
         self.reset_stats()
         is_step = self.training and torch.is_grad_enabled()
         if not is_step or labels is None or ref_emb is not None:
-            ref = (
-                () if ref_emb is None and ref_labels is None else (ref_emb, ref_labels)
-            )
+            ref = [ref_emb, ref_labels]
+            ref *= any(x is not None for x in ref)  # not all losses take them
             return self.loss(embeddings, labels, indices_tuple, *ref)
         c_f.check_shapes(embeddings, labels)
         spec = specs.spec_of(self.loss)
@@ -121,7 +120,8 @@ class MemVir(BaseLossWrapper, ModuleWithRecords):
             value = self._concatenated(spec, past, batch)
         weights = spec.class_weights(self.loss).detach()
         kept = weights, embeddings, notes[0], *notes[1].values(), *of_met.values()
-        is_finite = bool(torch.stack([x.isfinite().all() for x in kept]).all())
+        are_finite = [x.isfinite().all().to(embeddings.device) for x in kept]
+        is_finite = bool(torch.stack(are_finite).all())
         if self.step >= self.warmup_steps and is_finite:  # otherwise it leaves a hole
             for step, lse in of_met.items():
                 past[step].lse[self.step] = lse

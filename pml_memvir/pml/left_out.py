@@ -89,7 +89,7 @@ def _saved(array: Any) -> Any:
 
 def _shuffled(sampler: Any) -> Any:
     while isinstance(sampler, BatchSampler):
-        sampler = sampler.sampler
+        sampler = getattr(sampler, "sampler", None)
     for kind, attribute in SHUFFLED.items():
         if isinstance(sampler, kind):
             return getattr(sampler, attribute)

@@ -103,8 +103,21 @@ def missing(state: Mapping[str, Any]) -> list[str]:
 
 
 def renamed(state: dict[str, Any]) -> dict[str, Any]:
-    """With the names of today."""
-    return {_NAMES_OF_2.get(name, name): value for name, value in state.items()}
+    """With the names of today; and both of two empty tensors, where a tool that drops
+    what shares storage has kept one."""
+    state = {_NAMES_OF_2.get(name, name): value for name, value in state.items()}
+    terms, lse = state.get("terms"), state.get("lse")
+    if lse is None and isinstance(terms, torch.Tensor) and _is_empty(terms, 3):
+        state["lse"] = terms.unsqueeze(3).expand(-1, -1, -1, terms.shape[1])
+    if terms is None and isinstance(lse, torch.Tensor) and _is_empty(lse, 4):
+        state["terms"] = lse[..., 0]
+    return state
+
+
+def _is_empty(tensor: torch.Tensor, dims: int) -> bool:
+    if tensor.layout != torch.strided or tensor.dim() != dims:
+        return False
+    return tensor.numel() == 0 < tensor.shape[1]
 
 
 def load(

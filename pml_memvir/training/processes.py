@@ -38,16 +38,14 @@ def gather(
     Raises:
         RuntimeError: another rank has an error. (A rank that raised alone would leave
             the others waiting, or be a step behind them.)
-        ValueError: not all ranks have an indices_tuple, one of as many indices, or it
-            has too large an index.
+        ValueError: not all ranks have an indices_tuple, or it has too large an index.
     """
     rank, world_size = rank_and_world_size()
-    mine = [1, 0, 0, 0, -1, 0, -1]
+    mine = [1, 0, 0, 0, -1, -1]
     if error is None:
         wants_gradient, mined = embeddings.requires_grad, indices_tuple is not None
         kind, highest = _DTYPES.index(embeddings.dtype), _highest(indices_tuple)
-        count = sum(i.numel() for i in indices_tuple or ())
-        mine = [0, len(labels), int(wants_gradient), int(mined), highest, count, kind]
+        mine = [0, len(labels), int(wants_gradient), int(mined), highest, kind]
     facts = _all_gather(torch.tensor([mine], device=device), [1] * world_size)
     if error is not None:
         raise error
@@ -74,7 +72,6 @@ def _agreed(
     want_gradient: list[int],
     are_mined: list[int],
     highest_of: list[int],
-    counts: list[int],
     kinds: list[int],
 ) -> tuple[list[int], bool]:
     """Sizes of all batches, and whether any wants a gradient; or an error on all."""
@@ -94,11 +91,6 @@ def _agreed(
         raise ValueError(
             f"indices_tuple must be of the {sum(sizes)} rows of all ranks, rank "
             f"{highest_of.index(max(highest_of))} has an index of {max(highest_of)}"
-        )
-    if len(set(counts)) > 1:
-        raise ValueError(
-            "indices_tuple must be of the same rows on all ranks, as that of PML's "
-            f"DistributedMinerWrapper, got {counts} indices"
         )
     return sizes, any(want_gradient)
 

@@ -181,7 +181,6 @@ def one_rank_refuses() -> list[str]:
         (x, y, (y, y[:1], y)),
         (x.float(), y),
         (x, y, (y, y, y + 50)),
-        (x, y, (y[:2], y[:2], y[:2])),
         (x, y, None),
         (x, y + NUM_CLASSES),
     ]
