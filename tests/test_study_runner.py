@@ -213,7 +213,8 @@ def test_the_command_knows_its_stages_and_files(made, tmp_path):
 
     result = invoke("--stage", "cars-main")
     assert result.exit_code == 2 and "'cars-main'; expected one of" in result.output
-    result = invoke("--dry-run", "--output", str(tmp_path / "none"))
+    stage = ["--stage", "glyphs-tune-plain"]
+    result = invoke("--dry-run", *stage, "--output", str(tmp_path / "none"))
     assert result.exit_code == 0 and "glyphs-tune-plain" in result.output
     result = invoke(str(made.file), "--dry-run")
     assert result.exit_code == 0 and "second" in result.output
