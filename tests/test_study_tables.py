@@ -70,7 +70,7 @@ OTHERS = """
               - {head: holds, show: holds, as: *dense}
               - {head: corrected, show: holds, as: *dense, comparisons: 1000}
               - {head: first, any: [{minus: "wide/none"}, {arm: "main/glyphs/{loss}"}]}
-              - {head: only, only: other}
+              - {head: only, only: memv}
               - head: MB
                 show: megabytes
                 num_classes: 10
@@ -78,6 +78,7 @@ OTHERS = """
                 batch_size: 8
               - {head: newest, show: seen, name: cosine_to_newest, decimals: 3}
               - {head: "N", text: "{memory.num_steps}"}
+              - {head: early, show: seen, name: cosine_to_newest, until: 1}
 """
 
 
@@ -85,9 +86,9 @@ def test_other_arms_and_what_holds(tmp_path):
     """The cheaper memory is ahead of plain, and as good as the dense one."""
     made = study(tmp_path, STAGES + page(OTHERS.strip()))
     one = {f"cosface{end}": v for end, v in (("", 0.1), ("_memvir_5_100", 0.2))}
-    values = {(n, s): [(0.5, v)] for n, v in one.items() for s in (0, 1, 2)}
+    values = {(n, s): [(0.4, v), (0.5, v)] for n, v in one.items() for s in (0, 1, 2)}
     for seed, value in enumerate((0.19, 0.2, 0.22)):
-        values["cosface_memvir_1_7", seed] = [(0.5, value)]
+        values["cosface_memvir_1_7", seed] = [(0.4, value), (0.5, value)]
     finished(made, "main", values)
     for job in made.jobs("wide"):
         if "cosface" in job.name:
@@ -107,7 +108,7 @@ def test_other_arms_and_what_holds(tmp_path):
     ]
     assert cheap[3:5] == ["yes", "no"]
     assert cheap[5:7] == ["-", "-"]
-    assert cheap[8:] == ["1.000", "1"] and dense[7] == "-"
+    assert cheap[8:] == ["1.000", "1", "-"] and dense[7] == "-"
     from pml_memvir import MemVir
 
     assert float(cheap[7]) == round(MemVir.estimate_nbytes(1, 7, 10, 4, 8) / 1e6, 1)

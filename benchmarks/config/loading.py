@@ -24,8 +24,7 @@ from .schema import KNOWN, Config, validated
 
 LOGGER = logging.getLogger("benchmarks")
 # Arguments that say where things are and how they are read.
-PLACES = {"root", "checkpoint", "in_memory", "log_freq", "save_models"}
-PLACES.add("dataloader_num_workers")
+PLACES = "root checkpoint in_memory log_freq save_models dataloader_num_workers".split()
 
 
 def load(

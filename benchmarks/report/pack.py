@@ -12,7 +12,6 @@ import csv
 import gzip
 import io
 import json
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -20,16 +19,13 @@ from typing import Any
 
 from ..errors import ReportError
 from ..files import replacing, write_text
-from .experiments import CONFIG, HISTORY, Place, Stored
+from .experiments import HISTORY, Place, Stored
 
 SUFFIX = ".csv.gz"
 COLUMNS = ("experiment", "seed", "fold", "epoch", "step", "split", "metric", "value")
 FILE, TRIAL, TRAIN, MEMVIR = "file", "trial", "train", "memvir"
 RESERVED = (FILE, TRIAL, TRAIN, MEMVIR)
 Row = tuple[object, ...]
-# What a damaged file raises.
-UNSOUND: tuple[type[Exception], ...] = (OSError, EOFError, csv.Error, zlib.error)
-UNSOUND += (ValueError, KeyError, TypeError, RecursionError)
 
 
 def write_pack(experiments: Mapping[str, Stored], file: Path) -> None:
@@ -50,12 +46,10 @@ def unpack_one(stored: Stored, folder: Path) -> None:
         inner = PurePosixPath(name)
         if inner.is_absolute() or ".." in inner.parts or len(inner.parts) > 2:
             raise ReportError(f"{stored.place}: {name!r} is no file of an experiment")
-    # Last, as it is what makes a folder an experiment.
-    texts = dict(sorted(stored.files.items(), key=lambda file: file[0] == CONFIG))
+    texts = dict(stored.files)
     for (seed, fold), history in stored.histories.items():
         trial = f"seed{seed}" if fold is None else f"seed{seed}/fold{fold}"
-        text = json.dumps(history, indent=1) + "\n"
-        texts = {f"{trial}/{HISTORY}": text, **texts}
+        texts[f"{trial}/{HISTORY}"] = json.dumps(history, indent=1) + "\n"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
         whole = Path(temporary, folder.name)
@@ -80,7 +74,7 @@ def read_pack(file: Path) -> list[Stored]:
                 raise ReportError(f"expected the columns {', '.join(COLUMNS)}")
             for name, *row in rows:
                 _add(found.setdefault(name, Stored(file)), row)
-    except UNSOUND as error:
+    except Exception as error:  # a damaged file raises almost anything
         raise ReportError(f"{file} is no file of packed runs: {error}") from error
     return list(found.values())
 

@@ -103,9 +103,9 @@ class MemVir(BaseLossWrapper, ModuleWithRecords):
         self.reset_stats()
         is_step = self.training and torch.is_grad_enabled()
         if not is_step or labels is None or ref_emb is not None:
-            ref = [ref_emb, ref_labels]
-            ref *= any(x is not None for x in ref)  # not all losses take them
-            return self.loss(embeddings, labels, indices_tuple, *ref)
+            if ref_emb is None and ref_labels is None:  # which not all losses take
+                return self.loss(embeddings, labels, indices_tuple)
+            return self.loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         c_f.check_shapes(embeddings, labels)
         spec = specs.spec_of(self.loss)
         _check_labels(labels, spec.num_classes(self.loss))

@@ -133,7 +133,7 @@ class Checkpoints:
         if old in state_dict:
             schedule = self._memory.schedule
             state |= version_1.convert(state_dict.pop(old), schedule, form)
-        return tensors.renamed(state)
+        return tensors.completed(tensors.renamed(state))
 
     def _move_plain(
         self, wrapper: Any, state_dict: dict[str, Any], prefix: str

@@ -103,14 +103,19 @@ def missing(state: Mapping[str, Any]) -> list[str]:
 
 
 def renamed(state: dict[str, Any]) -> dict[str, Any]:
-    """With the names of today; and both of two empty tensors, where a tool that drops
-    what shares storage has kept one."""
-    state = {_NAMES_OF_2.get(name, name): value for name, value in state.items()}
+    """With the names of today."""
+    return {_NAMES_OF_2.get(name, name): value for name, value in state.items()}
+
+
+def completed(state: dict[str, Any]) -> dict[str, Any]:
+    """With both of two empty tensors, of which tools that drop what shares storage
+    (of which these have none) keep one."""
     terms, lse = state.get("terms"), state.get("lse")
     if lse is None and isinstance(terms, torch.Tensor) and _is_empty(terms, 3):
-        state["lse"] = terms.unsqueeze(3).expand(-1, -1, -1, terms.shape[1])
+        lse = terms.unsqueeze(3).expand(-1, -1, -1, terms.shape[1])
+        return {**state, "lse": lse}
     if terms is None and isinstance(lse, torch.Tensor) and _is_empty(lse, 4):
-        state["terms"] = lse[..., 0]
+        return {**state, "terms": lse[..., 0]}
     return state
 
 
