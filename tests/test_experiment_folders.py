@@ -106,8 +106,11 @@ def test_a_folder_where_nothing_was_measured_may_change(tmp_path, monkeypatch):
         kill_at(patch, 3)  # config and environment are there, and no history
         with pytest.raises(Killed):
             run(tmp_path, {"seeds": [3]})
+    (saved,) = tmp_path.rglob("config.yaml")
+    before = saved.read_text()
     with pytest.raises(ConfigError, match="k is 28"):  # rehearsed, as a new one is
         run(tmp_path, {"tester~APPLY~4": {"k": 28}})
+    assert saved.read_text() == before
     folder = run(tmp_path, {"num_epochs_train": 1})
     saved = load_saved(folder / "config.yaml")
     assert saved.num_epochs_train == 1 and saved.seeds == [0]
