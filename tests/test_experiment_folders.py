@@ -102,10 +102,12 @@ def test_a_mistake_leaves_no_folder(tmp_path):
 
 
 def test_a_folder_where_nothing_was_measured_may_change(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        kill_at(patch, 3)  # config and environment are there, and no history
-        with pytest.raises(Killed):
-            run(tmp_path, {"seeds": [3]})
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(experiment, "run_trial", killed)  # config is there, no history
+        run(tmp_path, {"seeds": [3]})
     (saved,) = tmp_path.rglob("config.yaml")
     before = saved.read_text()
     with pytest.raises(ConfigError, match="k is 28"):  # rehearsed, as a new one is
