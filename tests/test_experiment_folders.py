@@ -21,7 +21,6 @@ from .experiment_runs import (  # noqa: E402
     FOLDS,
     Killed,
     history,
-    kill_at,
     run,
 )
 
