@@ -174,6 +174,14 @@ def test_a_run_goes_back_to_its_best_checkpoint(tmp_path, monkeypatch):
     assert f"seed0: back to epoch {best}" in (folder / "changes.txt").read_text()
 
 
+def test_no_checkpoint_has_a_memory_that_is_not_saved(tmp_path, capsys):
+    memory = {"loss_funcs": {"metric_loss": {"MemVir": {"save_memory": False}}}}
+    folder = run(tmp_path, memory)
+    assert "more with MemVir's memory" not in capsys.readouterr().out
+    state = torch.load(folder / "seed0/models/metric_loss_4.pth", weights_only=True)
+    assert state["memory.calls"] == 24 and "memory.class_weights" not in state
+
+
 @pytest.mark.filterwarnings("ignore:MemVir starts with an empty memory")
 def test_the_memory_is_in_the_latest_checkpoint_only(tmp_path, capsys, monkeypatch):
     """And a run goes on from its best one without it. Sizes are said before."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.config import load, preset_names
+from benchmarks.config import layers, load, preset_names
 from benchmarks.config.building import split_spec
 from benchmarks.protocol import check
 from benchmarks.protocol.check import Checker
@@ -20,6 +20,7 @@ from pml_memvir import MemVir
 PHOTOGRAPHS = ("cub200_2010", "cars196_half")
 PAPERS = ("cub200", "cars196", "sop", "inshop")
 DATASETS = (*PAPERS, *PHOTOGRAPHS, "emoji", "glyphs", "kanji")
+RESNETS = sorted(path.stem for path in layers.OVERLAYS.glob("resnet*.yaml"))
 LOSSES = {
     "softmax": "Softmax",
     "norm_softmax": "NormSoftmax",
@@ -133,6 +134,19 @@ def test_overlays_build(overlay):
     checker = without_data_and_weights()
     config = load("cars196/norm_softmax_memvir", [overlay])
     assert checker.check(config).builds == "ok"
+
+
+@pytest.mark.parametrize("overlay", RESNETS)
+def test_overlays_of_networks_are_those_of_torchvision(overlay):
+    models = pytest.importorskip("torchvision.models", reason="the networks")
+    trunk = load("cars196/norm_softmax_memvir", [overlay]).models["trunk"]
+    assert list(trunk) == [overlay]
+    assert trunk[overlay]["weights"] in models.get_model_weights(overlay).__members__
+
+
+def test_the_overlay_of_mixed_precision():
+    config = load("cars196/norm_softmax_memvir", ["amp"])
+    assert config.trainer["MetricLossOnly"]["mixed_precision"] == "float16"
 
 
 def official(name):

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.report import ReportError
-from benchmarks.study import Study, write_reports
+from benchmarks.study import Study, reports, write_reports
 from benchmarks.study.cells import SHOWN
 from benchmarks.study.figures import GAIN, LOSS, OPEN, forest, has_intervals, scatter
 from benchmarks.study.reports import built, with_tables
@@ -129,6 +129,19 @@ def test_a_figure_is_named_as_the_section_says(tmp_path):
     section["figure"] = "of {metric}"
     write_reports(made, tmp_path / "results", Console(quiet=True))
     assert (tmp_path / "results" / "main" / "of_MAP_R.png").stat().st_size > 5000
+
+
+def test_a_figure_is_drawn_over_the_column_that_the_section_says(tmp_path, monkeypatch):
+    made = compared(tmp_path, COMPARISON)
+    (section,) = made.reports["main"]["tables"][0]["sections"]
+    section.update(figure="over", against="plain")
+    drawn = []
+    monkeypatch.setattr(
+        reports, "scatter", lambda *given: drawn.append(given) or scatter(*given)
+    )
+    write_reports(made, tmp_path / "results", Console(quiet=True))
+    ((table, against),) = drawn
+    assert against == "plain" and list(table["loss"]) == ["cosface"]
 
 
 def test_a_report_has_baselines_and_a_length_of_its_own(tmp_path):

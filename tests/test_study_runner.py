@@ -98,6 +98,15 @@ def test_no_run_is_started_when_the_budget_is_spent(made, trained):
     assert started == ["0", "1"]
 
 
+def test_the_budget_is_the_files_unless_the_command_has_one(trained, tmp_path):
+    started, _ = trained
+    made = study(tmp_path, f"core_hours: 0\n{STAGES}")
+    first = ["study", str(made.file), "--processes", "1", "--stage", "first"]
+    assert CliRunner().invoke(main, first).exit_code == 0 and started == []
+    assert CliRunner().invoke(main, [*first, "--core-hours", "1"]).exit_code == 0
+    assert started == ["0", "1"]
+
+
 def test_packed_runs_are_finished_and_gone_on_with(made, trained, tmp_path):
     """An experiment that gets another seed is unpacked first, so that none is lost."""
     started, _ = trained

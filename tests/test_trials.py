@@ -136,6 +136,15 @@ def test_plateau_watches_validation_classes(tmp_path):
     assert history(run(tmp_path, changes), "seed0", "fold0")["finished"]
 
 
+def test_a_schedule_of_iterations(tmp_path):
+    halves = {"StepLR": {"step_size": 1, "gamma": 0.5}}
+    adam = {"Adam": {"lr": 0.01, "scheduler_by_iteration": halves}}
+    changes = {"optimizers": {"trunk_optimizer~OVERRIDE~": adam}, "num_epochs_train": 2}
+    models = run(tmp_path, changes) / "seed0" / "models"
+    state = torch.load(models / "trunk_optimizer_2.pth", weights_only=True)
+    assert state["param_groups"][0]["lr"] == 0.01 * 0.5**12
+
+
 def test_frozen_trunk_needs_no_optimizer():
     changes = {
         "trainer~APPLY~2": {"freeze_these": ["trunk"]},
