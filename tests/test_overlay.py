@@ -90,6 +90,16 @@ TRANSFORMS = {
                 }
             },
         ),
+        (
+            TRANSFORMS,
+            {"transforms~SWAP~2": {"Resize": "Pad"}},
+            {
+                "transforms": {
+                    "train": {"Pad": {"size": 256}, "RandomHorizontalFlip": {"p": 0.5}},
+                    "eval": {"Pad": {"size": 256}},
+                }
+            },
+        ),
         (  # one after the other, as in a file that swaps and then applies
             TRAINER,
             {"trainer~SWAP~1": {"C": None}, "trainer~APPLY~2": {"g": 1}},
