@@ -9,7 +9,7 @@ import torch
 
 from pml_memvir import MemVir, losses
 
-from .catalog import BY_NAME, CASES, NUM_CLASSES, batch, ragged
+from .catalog import BY_NAME, CASES, NUM_CLASSES, batch, names, ragged
 from .reference import NaiveMemVir, norm_softmax, relative_error, softmax_inner
 
 DATA = Path(__file__).parent / "data"
@@ -47,8 +47,27 @@ def compare(case, memvir, naive, batches, learning_rate=LEARNING_RATE, device="c
     return seen
 
 
+def compare_micro_batches(case, memvir, lanes, batches):
+    """A step of so many micro-batches; the class weights' gradient is their sum."""
+    weight = case.weight(memvir.loss)
+    weight.grad = None
+    total = torch.zeros_like(case.rows(weight.detach()))
+    for lane, (embeddings, labels) in zip(lanes, batches):
+        expected = lane(embeddings, labels, case.rows(weight.detach()))
+        inputs = embeddings.clone().requires_grad_()
+        loss = memvir(inputs, labels)
+        loss.backward()
+        total += expected.weight_grad
+        assert relative_error(loss.detach(), expected.loss) <= case.tolerance
+        assert relative_error(inputs.grad, expected.embedding_grad) <= 1e-7
+        assert memvir.num_virtual_steps == expected.num_virtual_steps
+    assert relative_error(case.rows(weight.grad), total) <= 1e-7
+    with torch.no_grad():
+        weight -= LEARNING_RATE * weight.grad
+
+
 @pytest.mark.parametrize("num_steps, step_gap", [(1, 0), (1, 2), (2, 0), (3, 1)])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_every_loss(case, num_steps, step_gap, algorithm):
     torch.manual_seed(0)
     warmup = 4
@@ -162,7 +181,7 @@ def test_oracle_agrees_with_the_golden_trace():
 
 
 @pytest.mark.parametrize("step_gap", [0, 1])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_two_forwards_before_one_backward(case, step_gap, algorithm):
     """At a gap of 0 the second forward writes to the row that the first has read."""
     torch.manual_seed(0)

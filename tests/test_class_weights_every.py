@@ -18,8 +18,8 @@ from .catalog import (
     ragged,
     train,
 )
-from .reference import NaiveMemVir, relative_error
-from .test_against_reference import compare
+from .reference import NaiveMemVir
+from .test_against_reference import compare, compare_micro_batches
 
 # step_gap, snapshot_every, class_weights_every, warmup_steps
 SETTINGS = [
@@ -83,47 +83,11 @@ def test_micro_batches_share_class_weights(case, every, weights_every):
         NaiveMemVir(case.inner(), NUM_CLASSES, 2, 3, 1, every, weights_every)
         for _ in range(k)
     ]
-    weight = case.weight(memvir.loss)
     batches = iter(ragged(0, 22 * k))
     for _ in range(22):
-        weight.grad = None
-        for lane in lanes:
-            x, y = next(batches)
-            inputs = x.clone().requires_grad_()
-            expected = lane(x, y, case.rows(weight.detach()))
-            value = memvir(inputs, y)
-            value.backward()
-            assert relative_error(value.detach(), expected.loss) <= case.tolerance
-            assert relative_error(inputs.grad, expected.embedding_grad) <= 1e-7
-            assert memvir.num_virtual_steps == expected.num_virtual_steps
-        with torch.no_grad():
-            weight -= 0.05 * weight.grad
+        compare_micro_batches(case, memvir, lanes, batches)
     assert memvir.num_virtual_steps == 2
     assert memvir._memory.storage.contents.tensors["class_weights"].shape[:2] == (1, 3)
-
-
-@pytest.mark.parametrize("case", CASES, ids=names)
-def test_settings_that_change(case):
-    """Numbers of another scale or margin are renewed, in mid-stretch and for good."""
-    name = next(
-        (n for n in ("scale", "margin", "alpha") if hasattr(case.loss(), n)), None
-    )
-    if name is None:
-        pytest.skip(f"{case.name} has no scale, margin or alpha")
-    pair = []
-    for algorithm in ("auto", "concatenation"):
-        torch.manual_seed(0)
-        pair.append(
-            MemVir(case.loss(), 2, 3, class_weights_every=4, algorithm=algorithm)
-        )
-    before = getattr(pair[0], name)
-    for step, (x, y) in enumerate(ragged(0, 28)):
-        for wrapper in pair:
-            setattr(wrapper, name, before * (1.1 if 5 < step < 9 or step > 16 else 1))
-        assert relative_error(*(w(x, y).detach() for w in pair)) <= 1e-9
-        with torch.no_grad():
-            for wrapper in pair:
-                case.weight(wrapper.loss).mul_(0.9).add_(0.1 * step / 28)
 
 
 @pytest.mark.filterwarnings("ignore:Step .* has NaN")

@@ -11,7 +11,7 @@ from pml_memvir import MemVir, losses
 from pml_memvir.checkpoints import CheckpointError
 from pml_memvir.state import checkpoints
 
-from .catalog import BY_NAME, CASES, norm_softmax, ragged, train
+from .catalog import BY_NAME, CASES, names, norm_softmax, ragged, train
 
 
 def trained(steps=7, **settings):
@@ -44,7 +44,7 @@ def same(a, b):
 # ------------------------------------------------------------------ plain checkpoints
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_a_plain_checkpoint_loads_into_the_wrapper(case):
     plain = case.loss()
     memvir = MemVir(case.loss(), 2, 1)

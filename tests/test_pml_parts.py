@@ -12,7 +12,16 @@ from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 
 from pml_memvir import MemVir, register_loss
 
-from .catalog import BY_NAME, CASES, NUM_CLASSES, batch, norm_softmax, ragged, train
+from .catalog import (
+    BY_NAME,
+    CASES,
+    NUM_CLASSES,
+    batch,
+    names,
+    norm_softmax,
+    ragged,
+    train,
+)
 from .reference import NaiveMemVir, relative_error
 from .test_against_reference import compare
 
@@ -22,10 +31,6 @@ PER_ROW = [
 WITH_MINERS = [case for case in CASES if case.name != "P2SGradLoss"]
 # The oracle's own losses know no reducers and no miners: PML's classes do.
 OF_PML = [case for case in WITH_MINERS if case.own_inner is None]
-
-
-def names(case):
-    return case.name
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,8 @@ from torch.nn.functional import normalize
 
 from pml_memvir import MemVir, losses
 
-from .catalog import CASES, NUM_CLASSES, norm_softmax, ragged, train
+from .catalog import CASES, NUM_CLASSES, names, norm_softmax, ragged, train
 from .reference import NaiveMemVir, relative_error
-
-FAST = [c for c in CASES if c.algorithm_used("auto") != "concatenation"]
-
-
-def names(case):
-    return case.name
 
 
 class Model(torch.nn.Module):

@@ -13,16 +13,13 @@ from .catalog import (
     EMBEDDING_SIZE,
     NUM_CLASSES,
     batch,
+    names,
     norm_softmax,
     ragged,
     train,
 )
 from .reference import NaiveMemVir, relative_error
-from .test_against_reference import compare
-
-
-def names(case):
-    return case.name
+from .test_against_reference import compare, compare_micro_batches
 
 
 @pytest.mark.parametrize("warmup", [0, 3])
@@ -34,32 +31,6 @@ def test_sparser_snapshots(case, step_gap, every, warmup):
     naive = NaiveMemVir(case.inner(), NUM_CLASSES, 2, step_gap, warmup, every)
     compare(case, memvir, naive, ragged(0, warmup + 4 * (step_gap + 1) + every))
     assert memvir.num_virtual_steps == 2
-
-
-@pytest.mark.parametrize("case", CASES, ids=names)
-def test_settings_that_change_within_a_block(case, algorithm):
-    """Cached numbers of another scale or margin are renewed, and back again."""
-    name = next(
-        (n for n in ("scale", "margin", "alpha") if hasattr(case.loss(), n)), None
-    )
-    if name is None:
-        pytest.skip(f"{case.name} has no scale, margin or alpha")
-    fast, slow = (
-        MemVir(loss, 2, 3, snapshot_every=4, algorithm=a)
-        for loss, a in zip(twins(case), (algorithm, "concatenation"))
-    )
-    before = getattr(fast, name)
-    for step, (x, y) in enumerate(ragged(0, 28)):
-        for wrapper in (fast, slow):
-            is_changed = step % 4 in (1, 2) or step >= 13  # in the end, for good
-            setattr(wrapper, name, before * 1.1 if is_changed else before)
-        assert relative_error(*(w(x, y).detach() for w in (fast, slow))) <= 1e-9
-
-
-def twins(case):
-    for _ in range(2):
-        torch.manual_seed(0)
-        yield case.loss()
 
 
 @pytest.mark.parametrize("every", [1, 2])
@@ -75,26 +46,10 @@ def test_micro_batches_meet_their_own_kind(case, step_gap, every):
     lanes = [
         NaiveMemVir(case.inner(), NUM_CLASSES, 2, step_gap, 1, every) for _ in range(k)
     ]
-    weight = case.weight(memvir.loss)
     batches = iter(ragged(0, 14 * k))
     for step in range(14):
-        total = torch.zeros_like(weight)
-        weight.grad = None
-        for lane in lanes:
-            assert memvir.step == step
-            x, y = next(batches)
-            inputs = x.clone().requires_grad_()
-            expected = lane(x, y, case.rows(weight.detach()))
-            value = memvir(inputs, y)
-            value.backward()
-            grad = expected.weight_grad
-            total += grad if case.class_dim == 0 else grad.t()
-            assert relative_error(value.detach(), expected.loss) <= case.tolerance
-            assert relative_error(inputs.grad, expected.embedding_grad) <= 1e-7
-            assert memvir.num_virtual_steps == expected.num_virtual_steps
-        assert relative_error(weight.grad, total) <= 1e-7
-        with torch.no_grad():
-            weight -= 0.05 * weight.grad
+        assert memvir.step == step
+        compare_micro_batches(case, memvir, lanes, batches)
     assert memvir.num_virtual_steps == 2
 
 

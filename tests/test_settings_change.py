@@ -28,6 +28,13 @@ DISTANCES = {
 NUMBERS = ("scale", "margin", "alpha", "temperature", "gamma", "la", "softmax_scale")
 
 
+def number_of(loss):
+    return next((name for name in NUMBERS if hasattr(loss, name)), None)
+
+
+WITH_NUMBERS = [case for case in CASES if number_of(case.loss())]
+
+
 def oracle_of(memvir, case):
     """An Inner that calls a copy of the loss as it is set up now, with all classes."""
 
@@ -104,6 +111,20 @@ def test_any_setting_of_any_loss_at_any_moment(data):
         else:
             setattr(memvir, kind, before[1][kind] * data.draw(st.floats(0.8, 1.2)))
     compare(memvir, naive, case, batches(9, 5))
+
+
+@pytest.mark.parametrize("sparse", ["snapshot_every", "class_weights_every"])
+@pytest.mark.parametrize("case", WITH_NUMBERS, ids=names)
+def test_within_a_stretch_and_back_and_for_good(case, sparse):
+    torch.manual_seed(0)
+    memvir = MemVir(case.loss(), 2, 3, **{sparse: 4})
+    naive = NaiveMemVir(None, NUM_CLASSES, 2, 3, **{sparse: 4})
+    name = number_of(memvir.loss)
+    before = getattr(memvir.loss, name)
+    for step, one in enumerate(batches(0, 28)):
+        is_changed = step % 4 in (1, 2) or step >= 13
+        setattr(memvir, name, before * 1.1 if is_changed else before)
+        compare(memvir, naive, case, [one])
 
 
 def _takes(memvir, distance):

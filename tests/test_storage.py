@@ -16,7 +16,7 @@ from pml_memvir.core.ahead import CopiedAhead
 from pml_memvir.core.form import unit
 from pml_memvir.core.storage import Storage
 
-from .catalog import BY_NAME, CASES, NUM_CLASSES, norm_softmax, ragged, train
+from .catalog import BY_NAME, CASES, NUM_CLASSES, names, norm_softmax, ragged, train
 from .reference import NaiveMemVir
 from .test_against_reference import compare
 
@@ -27,10 +27,6 @@ def always_copied(monkeypatch):
     monkeypatch.setattr(
         Storage, "is_elsewhere", staticmethod(lambda storage, device: True)
     )
-
-
-def names(case):
-    return case.name
 
 
 @pytest.mark.parametrize("step_gap", [0, 2])

@@ -6,7 +6,7 @@ from torch import func
 
 from pml_memvir import MemVir
 
-from .catalog import CASES, batch, norm_softmax, ragged, train
+from .catalog import CASES, batch, names, norm_softmax, ragged, train
 from .reference import relative_error
 
 ONE = torch.ones((), dtype=torch.float64)
@@ -40,7 +40,7 @@ def test_transforms_are_refused(name, mode, algorithm):
 
 
 @pytest.mark.parametrize("vectorize", [False, True])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_jacobians_of_torch_autograd(case, vectorize, algorithm):
     memvirs = []
     for _ in range(2):

@@ -18,6 +18,7 @@ from .catalog import (
     EMBEDDING_SIZE,
     NUM_CLASSES,
     batch,
+    names,
     norm_softmax,
     ragged,
     train,
@@ -31,7 +32,7 @@ def test_is_what_pml_calls_a_wrapper():
     assert memvir.loss is dict(memvir.named_children())["loss"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_warm_up_and_eval_equal_the_inner_loss_exactly(case):
     torch.manual_seed(0)
     inner = case.loss()
@@ -65,7 +66,7 @@ def test_counts():
     assert seen == [(0, 0), (0, 0), (0, 0), (1, c), (1, c), (2, 2 * c), (2, 2 * c)]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_virtual_classes_are_counted_by_the_weights(case):
     """Several of PML's losses say num_classes = 0."""
     memvir = MemVir(case.loss(), 1, 0)
@@ -212,7 +213,7 @@ def test_collect_stats_is_taken():
     assert norm_softmax(num_steps=1, step_gap=0, collect_stats=True).collect_stats
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=names)
 @pytest.mark.parametrize("algorithm", ["auto", "concatenation"])
 def test_no_random_number_is_drawn(case, algorithm):
     """So both arms of a comparison see the same images, to the last step."""
