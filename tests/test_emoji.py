@@ -21,6 +21,7 @@ from benchmarks.datasets.emoji_rendering import Drawing, render_all  # noqa: E40
 from benchmarks.datasets.errors import DatasetError  # noqa: E402
 
 from .small_archives import write_npm  # noqa: E402
+from .test_glyphs import change_a_pixel, truncate  # noqa: E402
 
 WITH_CODES = ("noto", "twemoji", "fluent-emoji-flat", "openmoji")
 NAMES = {  # by code points; the first four are skin tone, flags and too rare
@@ -211,17 +212,6 @@ def test_rendered_once(root, everything, monkeypatch):
     assert np.array_equal(Emoji(root, "train+test").images, everything.images)
     names = {path.name for path in root.iterdir()}
     assert names == {"emoji.npz", "LICENSES"}
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def change_a_pixel(path):
-    with np.load(path) as file:
-        arrays = dict(file)
-    arrays["images"][0, 16, 16] ^= 255
-    np.savez_compressed(path, **arrays)
 
 
 @pytest.mark.parametrize("damage", [truncate, change_a_pixel])
