@@ -8,9 +8,9 @@ import torch
 from pml_memvir import MemVir
 from pml_memvir.pml import plan
 
-from .catalog import BY_NAME, CASES, norm_softmax, ragged
+from .catalog import BY_NAME, CASES, FAST, names, norm_softmax, ragged
 from .reference import relative_error
-from .test_precision import FAST, Model, fit, names
+from .test_precision import Model, fit
 
 
 def needs_autocast_in(dtype):
