@@ -16,6 +16,8 @@ from .catalog import BY_NAME, CASES, names, norm_softmax, ragged, train
 
 def trained(steps=7, **settings):
     memvir = norm_softmax(**{"num_steps": 2, "step_gap": 1, **settings})
+    with torch.no_grad():
+        memvir.W.add_(steps)  # others have others
     train(memvir, ragged(0, steps))
     return memvir
 
@@ -95,6 +97,9 @@ def test_other_weights_leave_memory_and_weights_alone():
     assert_untouched(memvir, before)
     with pytest.raises(CheckpointError, match="does not fit"):
         memvir.load_state_dict({**good, "memory.seal": None})
+    assert_untouched(memvir, before)
+    with pytest.raises(CheckpointError, match="Unexpected key.*extra"):
+        memvir.load_state_dict({**good, "loss.extra": good["loss.W"]})
     assert_untouched(memvir, before)
     with pytest.raises(RuntimeError, match="foo is unknown"):
         memory = {k: v for k, v in good.items() if k.startswith("memory.")}

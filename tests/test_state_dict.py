@@ -283,6 +283,16 @@ def test_a_state_of_version_1_of_other_settings():
     assert memvir.step == 0
 
 
+@pytest.mark.parametrize("shape", [(3,), (1, 2, 0), (1, 2, 3, 0)])
+def test_what_is_no_empty_tensor_completes_nothing(shape):
+    memvir = norm_softmax(num_steps=2, step_gap=0)
+    train(memvir, ragged(0, 4))
+    state = memvir.state_dict() | {"memory.terms": torch.zeros(shape)}
+    del state["memory.lse"]
+    with pytest.raises(RuntimeError, match="memory.lse is missing|fit together"):
+        norm_softmax(num_steps=2, step_gap=0).load_state_dict(state)
+
+
 @pytest.mark.parametrize("name", ["terms", "lse"])
 def test_one_of_two_empty_tensors_is_enough(name):
     """Accelerate takes them for one that is shared, and saves one of them."""

@@ -108,6 +108,7 @@ def test_a_figure_over_another_column():
     )
     figure = scatter(shown, "cosine")
     (axes,) = figure.axes
+    assert axes.get_xlabel() == "cosine"
     points = [c.lines[0].get_xydata().tolist() for c in axes.containers]
     assert points == [[[0.99, -1.0], [0.9, 2.0]], [[0.8, 1.0]]]
     bars = axes.containers[0].lines[2][0].get_segments()

@@ -76,7 +76,6 @@ class Results:
         if not path.is_dir() or not any(experiment_folders(path)):
             return []
         self._packed.cache_clear()
-        self.refresh()
         return pack([path], self.folder / f"{folder}{SUFFIX}")
 
     def _read_pack(self, folder: str) -> dict[str, Stored]:

@@ -37,7 +37,6 @@ def convert(state: Any, schedule: Schedule, now: Form) -> dict[str, Any]:
         raise ValueError(f"MemVir's state lacks {', '.join(missing)}")
     counters = {name: text.counter(name, state[name]) for name in _COUNTERS}
     counters["version"] = tensors.VERSION
-    text.check_settings(state["settings"], {})  # what is in it is looked at later
     made: dict[str, Any] = {name: torch.tensor(v) for name, v in counters.items()}
     kept = state["memory"]
     words: dict[str, Any] = {"settings": state["settings"], "form": None}
