@@ -8,6 +8,7 @@ from pytorch_metric_learning import losses as pml_losses  # noqa: E402
 from pytorch_metric_learning import reducers, regularizers  # noqa: E402
 
 from benchmarks.config import ConfigError, registry  # noqa: E402
+from benchmarks.config.arguments import unknown_arguments  # noqa: E402
 from benchmarks.config.building import build  # noqa: E402
 from pml_memvir import MemVir  # noqa: E402
 from pml_memvir import losses as own_losses  # noqa: E402
@@ -168,3 +169,10 @@ def test_names_of_ones_own():
     assert "partial" not in registry.names("loss")
     assert "DatasetError" not in registry.names("dataset")
     assert not [n for n in registry.names("loss") if n.startswith("Base")]
+
+
+def test_unknown_arguments_of_losses_within_losses():
+    of = {"a": {"NormSoftmax": {"sale": 1}}, "b": {"ContrastiveLoss": None}}
+    losses = {"MultipleLosses": {"losses": of, "weights": {"a": 0.5, "b": 1}}}
+    (found,) = unknown_arguments({"loss_funcs": {"metric_loss": losses}})
+    assert found[0] == "loss_funcs.metric_loss.MultipleLosses.losses.a.NormSoftmax.sale"
