@@ -260,6 +260,24 @@ def test_numbers_of_another_algorithm_are_refused(change):
         trained().load_state_dict(state)
 
 
+@pytest.mark.parametrize(
+    "name, dtype, message",
+    [
+        ("class_weights", torch.half, "class_weights must be .*float64, got .*float16"),
+        ("lse", torch.float32, "lse must be torch.float64, got torch.float32"),
+        ("embeddings", torch.float8_e5m2, "embeddings must be a tensor of floats"),
+    ],
+)
+def test_tensors_of_dtypes_that_do_not_go_together_are_refused(name, dtype, message):
+    memvir = trained()
+    before = frozen(memvir)
+    state = trained(9).state_dict()
+    state[f"memory.{name}"] = state[f"memory.{name}"].to(dtype)
+    with pytest.raises(CheckpointError, match=message):
+        memvir.load_state_dict(state)
+    assert_untouched(memvir, before)
+
+
 # ---------------------------------------------------------------------------- fuzzing
 
 
